@@ -1,0 +1,1 @@
+"""Scene fields: (position, time) to density and colour."""

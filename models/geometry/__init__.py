@@ -1,0 +1,1 @@
+"""Cameras, rays, rotations, meshes and isosurfaces; no parameters."""

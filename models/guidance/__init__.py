@@ -1,0 +1,1 @@
+"""Score distillation: noise process, terms, schedules, mixing."""

@@ -1,0 +1,1 @@
+"""Scores of 4D results."""

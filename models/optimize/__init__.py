@@ -1,0 +1,1 @@
+"""Loops that update parameters: stages, training, checkpoints."""

@@ -1,0 +1,1 @@
+"""What turns a scene into pictures: reference renderers in torch and the table of fast twins."""

@@ -1,0 +1,1 @@
+"""The host room: node schemas and the glue to ComfyUI."""

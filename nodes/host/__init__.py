@@ -1,0 +1,1 @@
+"""Score sessions, differentiable encoding, residency, progress and paths on the host's own services."""
