@@ -7,30 +7,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "host")]
 
+import compat  # noqa: E402
+import offline  # noqa: E402
 import pack  # noqa: E402
 
+offline.install()
 pack.load_pack()
-
-
-def host_folder() -> Path | None:
-    """The ComfyUI tree under test: COMFYUI_PATH, or the one the launcher prepared."""
-    folder = Path(os.environ.get("COMFYUI_PATH", ROOT / ".host"))
-    return folder if (folder / "main.py").is_file() else None
+if compat.needed():
+    compat.apply()
 
 
 @pytest.fixture(scope="session")
-def comfy():
-    """The host's modules imported in this process, on the CPU; skips when there is no host."""
-    folder = host_folder()
-    if folder is None:
+def host_tree() -> Path:
+    """The ComfyUI tree under test: COMFYUI_PATH, or the one the launcher prepared; skips when there is none."""
+    folder = Path(os.environ.get("COMFYUI_PATH", ROOT / ".host"))
+    if not (folder / "main.py").is_file():
         pytest.skip("no ComfyUI: set COMFYUI_PATH or run `python3 launch.py test` once")
-    import compat
+    return folder
 
+
+@pytest.fixture(scope="session")
+def comfy(host_tree):
+    """The host's modules imported in this process, on the CPU."""
     sys.argv = [sys.argv[0], "--cpu", "--use-pytorch-cross-attention"]
-    compat.apply()
-    sys.path.insert(0, str(folder))
+    sys.path.insert(0, str(host_tree))
     import comfy.options
 
     comfy.options.enable_args_parsing()
@@ -38,3 +40,14 @@ def comfy():
     import comfy.sd  # noqa: F401
 
     return sys.modules["comfy"]
+
+
+@pytest.fixture(scope="session")
+def server(host_tree, tmp_path_factory):
+    """One real ComfyUI for the whole suite, with the pack linked into its custom_nodes; see tests/host/server.py."""
+    import server as server_tools
+
+    base = server_tools.prepare_base(tmp_path_factory.mktemp("host") / "base", ROOT)
+    running = server_tools.start(host_tree, base)
+    yield running
+    running.host.stop()

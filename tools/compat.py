@@ -6,10 +6,31 @@ no node of ours uses the missing operators.
 """
 
 import importlib
+import os
 import pathlib
+import subprocess
+import sys
 
+ANSWER = "BLOOM4D_TORCHVISION_MEND"  # "1" or "0": what an earlier probe found, so that children need not probe again
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+PROBE = """
+import torch
+try:
+    import torchvision
+    broken = False
+except Exception:
+    broken = True
+raise SystemExit(3 if broken and torch.version.cuda is None else 0)
+"""
 _kept = []  # a torch Library takes its declarations with it when it is collected
+
+
+def needed() -> bool:
+    """Whether `import torchvision` fails in a child process under a CPU build of torch; remembered for child processes."""
+    if ANSWER not in os.environ:
+        child = subprocess.run([sys.executable, "-c", PROBE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.environ[ANSWER] = "1" if child.returncode == 3 else "0"
+    return os.environ[ANSWER] == "1"
 
 
 def declare_torchvision_operators():
@@ -37,6 +58,7 @@ def import_torchaudio_without_libraries():
 
 
 def apply():
-    """Both mends; call it before anything imports torchvision, torchaudio or the host."""
-    declare_torchvision_operators()
-    import_torchaudio_without_libraries()
+    """Both mends, once per process; call it before anything imports torchvision, torchaudio or the host."""
+    if not _kept:
+        declare_torchvision_operators()
+        import_torchaudio_without_libraries()

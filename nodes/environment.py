@@ -1,0 +1,70 @@
+"""4D Environment: what runs here, as text that can be pasted into an issue."""
+
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+
+import comfy.model_management as management
+import comfyui_version
+import torch
+from comfy_api.latest import io, ui
+
+PACK = Path(__file__).resolve().parent.parent
+PACKAGES = ("torchvision", "numpy", "diffusers", "scikit-image", "pygltflib", "comfyui-frontend-package")
+
+
+def pack_version() -> str:
+    """The version in `pyproject.toml`, the only place that states it."""
+    text = (PACK / "pyproject.toml").read_text(encoding="utf-8")
+    return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
+
+
+def version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def device_lines() -> list[str]:
+    device = management.get_torch_device()
+    total = management.get_total_memory(device) / 2**30
+    return [
+        f"Device: {management.get_torch_device_name(device)}, {total:.1f} GB",
+        f"CPU threads: {torch.get_num_threads()}, RAM {management.get_total_memory(torch.device('cpu')) / 2**30:.1f} GB",
+    ]
+
+
+def report() -> str:
+    """Versions, device and backends, one fact per line."""
+    lines = [
+        f"Bloom4D {pack_version()}, ComfyUI {comfyui_version.__version__}",
+        f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}",
+        f"torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}",
+        "Packages: " + ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),
+    ]
+    return "\n".join(lines + device_lines())
+
+
+class Bloom4DEnvironment(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DEnvironment",
+            display_name="4D Environment",
+            category="4d/utilities",
+            description="Versions, device and rendering backends of this installation, as text to paste into an issue.",
+            search_aliases=["versions", "backends", "diagnostics", "debug"],
+            inputs=[],
+            outputs=[io.String.Output("report", tooltip="One fact per line; nothing personal, no paths.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        text = report()
+        return io.NodeOutput(text, ui=ui.PreviewText(text))
+
+
+NODES = [Bloom4DEnvironment]

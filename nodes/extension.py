@@ -1,0 +1,15 @@
+"""The pack's node list as ComfyUI asks for it: every module named here ends with a list `NODES`."""
+
+import importlib
+
+from comfy_api.latest import ComfyExtension
+
+MODULES = ("environment",)
+
+
+class Bloom4DExtension(ComfyExtension):
+    """Registers every node of `MODULES`; an import that fails is an error of the whole pack, never a silent gap."""
+
+    async def get_node_list(self):
+        modules = [importlib.import_module(f".{name}", __package__) for name in MODULES]
+        return [node for module in modules for node in module.NODES]

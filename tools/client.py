@@ -1,0 +1,162 @@
+"""Queue API-format prompts in a running ComfyUI and follow them over its websocket."""
+
+import json
+import struct
+import uuid
+from dataclasses import dataclass, field
+
+import aiohttp
+
+ENDS = ("execution_success", "execution_error", "execution_interrupted")
+PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4  # binary event types of the host
+
+
+class Rejected(RuntimeError):
+    """The host did not accept the prompt, or accepted only part of it; `answer` is its JSON."""
+
+    def __init__(self, message: str, answer: dict):
+        super().__init__(message)
+        self.answer = answer
+
+
+@dataclass(frozen=True)
+class Event:
+    """One message about a prompt: JSON events keep their host name, binary ones are "text" and "preview"."""
+
+    kind: str
+    data: dict
+    image: bytes = b""
+
+
+@dataclass
+class Run:
+    """A finished prompt. status: success, error or interrupted; outputs: node id -> the node's ui dictionary."""
+
+    prompt_id: str
+    status: str = ""
+    events: list = field(default_factory=list)
+    outputs: dict = field(default_factory=dict)
+
+    def of(self, kind: str) -> list:
+        return [event for event in self.events if event.kind == kind]
+
+    @property
+    def error(self) -> dict:
+        """The host's execution_error: node_id, node_type, exception_message, exception_type, traceback."""
+        return self.of("execution_error")[0].data
+
+    @property
+    def executed(self) -> list:
+        """Ids of the nodes that ran, in order; cached ones are not among them."""
+        return [event.data["node"] for event in self.of("executing") if event.data.get("node")]
+
+    @property
+    def cached(self) -> set:
+        return {node for event in self.of("execution_cached") for node in event.data["nodes"]}
+
+
+def parse_binary(message: bytes) -> Event | None:
+    """A binary websocket message: progress text, or a preview picture with the node it belongs to."""
+    kind, = struct.unpack(">I", message[:4])
+    if kind not in (TEXT, PREVIEW_WITH_METADATA):
+        return None
+    size, = struct.unpack(">I", message[4:8])
+    head, rest = message[8 : 8 + size].decode("utf-8"), message[8 + size :]
+    if kind == TEXT:
+        return Event("text", {"node": head, "text": rest.decode("utf-8", "replace")})
+    return Event("preview", json.loads(head), rest)
+
+
+def explain_rejection(answer: dict, prompt: dict) -> str:
+    """The first problem that the host names, with the node's title."""
+    for node_id, problem in (answer.get("node_errors") or {}).items():
+        title = title_of(prompt, node_id)
+        first = problem["errors"][0]
+        return f"{title}: {first['message']} ({first['details']})"
+    error = answer.get("error") or {}
+    return f"{error.get('message', 'the host rejected the workflow')} {error.get('details', '')}".strip()
+
+
+def title_of(prompt: dict, node_id: str) -> str:
+    """The title a person sees: the node's own, else its class."""
+    node = prompt.get(str(node_id), {})
+    return node.get("_meta", {}).get("title") or node.get("class_type", str(node_id))
+
+
+class Client:
+    """An open websocket and HTTP session to one host: `async with Client(address) as client`."""
+
+    def __init__(self, address: str):
+        self.url = f"http://{address}"
+        self.id = uuid.uuid4().hex
+
+    async def __aenter__(self):
+        self.session = aiohttp.ClientSession(self.url)
+        self.socket = await self.session.ws_connect(f"/ws?clientId={self.id}", max_msg_size=0)
+        # without this first message the host sends previews that do not say which node they belong to
+        await self.socket.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+        return self
+
+    async def __aexit__(self, *_):
+        await self.socket.close()
+        await self.session.close()
+
+    async def get_json(self, path: str):
+        async with self.session.get(path) as response:
+            response.raise_for_status()
+            return await response.json()
+
+    async def post(self, path: str, body: dict):
+        """(status, JSON or None) of a POST; the host answers some with an empty body."""
+        async with self.session.post(path, json=body) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if text.startswith(("{", "[")) else None
+
+    async def queue(self, prompt: dict, extra_data: dict | None = None) -> str:
+        """Queue a prompt and return its id; anything but a full acceptance raises `Rejected`."""
+        body = {"prompt": prompt, "client_id": self.id, "extra_data": extra_data or {}}
+        status, answer = await self.post("/prompt", body)
+        if status != 200 or answer["node_errors"]:
+            raise Rejected(explain_rejection(answer or {}, prompt), answer)
+        return answer["prompt_id"]
+
+    async def events(self, prompt_id: str):
+        """Yield what happens to a prompt until it ends. Raises ConnectionError when the host goes away."""
+        async for message in self.socket:
+            event = self._event(message, prompt_id)
+            if event is None:
+                continue
+            yield event
+            if event.kind in ENDS:
+                return
+        raise ConnectionError("the host closed the connection")
+
+    def _event(self, message, prompt_id):
+        if message.type == aiohttp.WSMsgType.BINARY:
+            return parse_binary(message.data)
+        if message.type != aiohttp.WSMsgType.TEXT:
+            return None
+        content = json.loads(message.data)
+        data = content.get("data") or {}
+        return Event(content["type"], data) if data.get("prompt_id") == prompt_id else None
+
+    async def run(self, prompt: dict, on_event=None) -> Run:
+        """Queue, follow to the end, and fetch the outputs."""
+        result = Run(await self.queue(prompt))
+        async for event in self.events(result.prompt_id):
+            result.events.append(event)
+            if on_event is not None:
+                await on_event(event, result.prompt_id)
+        result.status = result.events[-1].kind.removeprefix("execution_")
+        history = await self.get_json(f"/history/{result.prompt_id}")
+        result.outputs = history.get(result.prompt_id, {}).get("outputs", {})
+        return result
+
+    async def interrupt(self, prompt_id: str):
+        await self.post("/interrupt", {"prompt_id": prompt_id})
+
+    async def view(self, file: dict) -> bytes:
+        """Bytes of a file that an output names: {filename, subfolder, type}."""
+        async with self.session.get("/view", params={key: file[key] for key in ("filename", "subfolder", "type")}) as response:
+            response.raise_for_status()
+            return await response.read()
