@@ -126,9 +126,9 @@ class Client:
             event = self._event(message, prompt_id)
             if event is None:
                 continue
+            if event.kind == "executing" and event.data.get("node") is None:
+                return  # sent once the history is written, after execution_success, _error or _interrupted
             yield event
-            if event.kind in ENDS:
-                return
         raise ConnectionError("the host closed the connection")
 
     def _event(self, message, prompt_id):
@@ -147,7 +147,7 @@ class Client:
             result.events.append(event)
             if on_event is not None:
                 await on_event(event, result.prompt_id)
-        result.status = result.events[-1].kind.removeprefix("execution_")
+        result.status = next(event.kind for event in reversed(result.events) if event.kind in ENDS).removeprefix("execution_")
         history = await self.get_json(f"/history/{result.prompt_id}")
         result.outputs = history.get(result.prompt_id, {}).get("outputs", {})
         return result

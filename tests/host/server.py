@@ -40,7 +40,7 @@ class Server:
             return await connection.run(prompt, act)
 
         result = self._with_client(use)
-        assert expect in (None, result.status), result.events[-1].data.get("exception_message", result.status)
+        assert expect in (None, result.status), (result.status, [event.data for event in result.of("execution_error")])
         return result
 
     def reject(self, prompt: dict) -> dict:
