@@ -1,0 +1,32 @@
+"""View-dependent prompts: which of a prompt's variants describes a camera."""
+
+import math
+from dataclasses import dataclass
+
+from ..geometry.cameras import Cameras, spherical
+
+DIRECTIONS = ("side", "front", "back", "overhead")
+"""The order of a prior's prompts; index 0 is the plain one."""
+
+SUFFIXES = {"side": ", side view", "front": ", front view", "back": ", back view", "overhead": ", overhead view"}
+
+
+@dataclass(frozen=True)
+class ViewDirections:
+    """Thresholds in degrees (threestudio; 30 in 4D-fy and Dream-in-4D)."""
+
+    front: float = 30.0
+    back: float = 30.0
+    overhead: float = 60.0
+
+    def pick(self, cameras: Cameras) -> list[int]:
+        """The index into `DIRECTIONS` of every camera."""
+        azimuth, elevation, _ = spherical(cameras.camera_to_world)
+        return [self._one(math.degrees(a), math.degrees(e)) for a, e in zip(azimuth.tolist(), elevation.tolist())]
+
+    def _one(self, azimuth: float, elevation: float) -> int:
+        if elevation > self.overhead:
+            return DIRECTIONS.index("overhead")
+        if abs(azimuth) < self.front:
+            return DIRECTIONS.index("front")
+        return DIRECTIONS.index("back") if abs(azimuth) > 180.0 - self.back else DIRECTIONS.index("side")

@@ -1,0 +1,174 @@
+"""Score distillation of pictures into whatever rendered them: SDS, its reconstruction form, and the video form.
+
+All three are one gradient on the latent, g = w (eps_hat - eps) = w (a / b) (x0 - D), with different weights w, guidance,
+rescaling and sharing of noise levels. The prior's Jacobian is left out by definition (DreamFusion, eq. 3).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..geometry.cameras import Cameras
+from .directions import ViewDirections
+from .noise import guided, per_item
+from .prior import Prior
+from .schedules import NoiseRange, Schedule, constant
+
+WEIGHTINGS = ("sds", "uniform", "fantasia3d", "recon")
+SHARING = ("picture", "scene", "batch")
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How a prior's estimate becomes a gradient; the defaults are plain SDS as in 4D-fy's image term.
+
+    `guidance` 0 or -1 takes the model's own scale. `weighting`: "sds" 1 - alpha_bar, "uniform" 1, "fantasia3d"
+    sqrt(alpha_bar) (1 - alpha_bar), "recon" b / a, which makes the gradient x0 - D (MVDream). `rescale` pulls the guided
+    estimate's standard deviation towards the conditional one's, per joint scene. `level_per` says what shares one noise
+    level: a picture, a joint scene or the whole batch. `motion` amplifies the gradient's deviation from its mean over a
+    scene's frames (the VideoCrafter2 setting of 4D-fy's code). `clip` bounds each latent's gradient norm; 0 is off.
+    """
+
+    weighting: str = "sds"
+    guidance: float = -1.0
+    rescale: float = 0.0
+    levels: NoiseRange = NoiseRange()
+    level_per: str = "picture"
+    motion: float = 1.0
+    clip: float = 0.0
+    directions: ViewDirections = ViewDirections()
+
+    def __post_init__(self):
+        if self.weighting not in WEIGHTINGS or self.level_per not in SHARING:
+            raise ValueError(
+                f'Weighting "{self.weighting}" or noise sharing "{self.level_per}" is unknown. '
+                f"Choose from {', '.join(WEIGHTINGS)} and {', '.join(SHARING)}."
+            )
+
+    def scale(self, prior: Prior) -> float:
+        """The guidance scale in use: the configured one, or the model's own."""
+        return self.guidance if self.guidance > 0 else prior.default_guidance
+
+
+def multi_view(**changes) -> Distillation:
+    """MVDream's loss as 4D-fy uses it: reconstruction form, rescale 0.5, one level for the batch, annealed from pure noise."""
+    levels = NoiseRange(Schedule(0.98, 0.02, 0, 8000, of_stage=False), Schedule(0.98, 0.5, 0, 8000, of_stage=False))
+    return Distillation(**{"weighting": "recon", "rescale": 0.5, "level_per": "batch", "levels": levels, **changes})
+
+
+def video(**changes) -> Distillation:
+    """4D-fy's video SDS: one noise level per video, independent noise per frame, levels in [0.02, 0.98]."""
+    return Distillation(**{"weighting": "sds", "level_per": "scene", "levels": NoiseRange(constant(0.02), constant(0.98)), **changes})
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """The outcome of one term: a loss whose gradient is exact, and what is worth plotting."""
+
+    loss: Tensor  # scalar; d loss / d latents = g / B
+    level: float  # mean noise level t
+    gradient_norm: float  # of g, over the whole batch
+    non_finite: int  # entries of g that were set to 0
+    denoised: Tensor  # guided estimate, no gradient
+
+
+def gradient_scale(weighting: str, a: Tensor, b: Tensor) -> Tensor:
+    """w (a / b) as a function of r = a / b alone, so that it stays finite at zero signal (r = 0)."""
+    r = a / b
+    noise_share = 1.0 / (1.0 + r**2)  # 1 - alpha_bar
+    if weighting == "recon":
+        return torch.ones_like(r)
+    if weighting == "uniform":
+        return r
+    return r * noise_share if weighting == "sds" else r**2 * noise_share**1.5
+
+
+def rescaled(estimate: Tensor, conditional: Tensor, share: float, frames: int) -> Tensor:
+    """`share` of the estimate brought to the conditional estimate's standard deviation, per joint scene of `frames` latents."""
+    if share == 0.0 or estimate is conditional:
+        return estimate
+    groups = (estimate.shape[0] // frames, -1)
+    ratio = conditional.reshape(groups).std(1) / (estimate.reshape(groups).std(1) + 1e-8)
+    return share * estimate * per_item(ratio.repeat_interleave(frames), estimate) + (1.0 - share) * estimate
+
+
+def surrogate_loss(latents: Tensor, gradient: Tensor) -> Tensor:
+    """A scalar whose gradient with respect to the latents is exactly `gradient` / B and whose value is |g|^2 / 2 B.
+
+    The same as 0.5 |x - sg(x - g)|^2 / B, without the rounding of x - (x - g).
+    """
+    carrier = (latents * gradient).sum()
+    value = 0.5 * gradient.square().sum()
+    return (carrier + (value - carrier).detach()) / latents.shape[0]
+
+
+def amplified(gradient: Tensor, factor: float, frames: int) -> Tensor:
+    """mean_F(g) + factor (g - mean_F(g)) over each scene's frames; the frames are axis 2 of a video's latents, else axis 0."""
+    if factor == 1.0:
+        return gradient
+    video_latents = gradient.ndim == 5
+    scenes = gradient if video_latents else gradient.unflatten(0, (-1, frames))
+    mean = scenes.mean(2 if video_latents else 1, keepdim=True)
+    return (mean + factor * (scenes - mean)).reshape(gradient.shape)
+
+
+def clipped(gradient: Tensor, limit: float) -> Tensor:
+    """Shrink each latent's gradient to the norm `limit`; 0 leaves it alone."""
+    if limit <= 0.0:
+        return gradient
+    norm = gradient.flatten(1).norm(dim=1)
+    return gradient * per_item((limit / norm.clamp_min(1e-20)).clamp_max(1.0), gradient)
+
+
+def distillation_gradient(
+    x0: Tensor, noise: Tensor, sigma: Tensor, prior: Prior, cameras: Cameras, config: Distillation
+) -> tuple[Tensor, Tensor]:
+    """(g, guided estimate) on latents `x0` for given noise and levels; nothing here keeps a graph."""
+    scale = config.scale(prior)
+    a, b = prior.coefficients(sigma)
+    z = prior.add_noise(x0, noise, sigma)
+    conditional, unconditional = prior.denoise(z, sigma, cameras, config.directions.pick(cameras), unconditional=scale != 1.0)
+    frames = cameras.frames if x0.shape[0] == len(cameras) else 1
+    denoised = rescaled(guided(conditional, unconditional, scale), conditional, config.rescale, frames)
+    gradient = per_item(gradient_scale(config.weighting, a, b), x0) * (x0 - denoised)
+    return clipped(amplified(gradient, config.motion, frames), config.clip), denoised
+
+
+def draw_levels(config: Distillation, cameras: Cameras, latents: int, step: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Noise levels t (latents,), shared as `level_per` says; a video's single latent has a single level anyway."""
+    if latents != len(cameras) or config.level_per == "batch":
+        draws, repeats = (1, latents) if config.level_per == "batch" else (latents, 1)
+    else:
+        repeats = cameras.frames if config.level_per == "scene" else 1
+        draws = latents // repeats
+    return config.levels.draw(step, steps, draws, generator).repeat_interleave(repeats)
+
+
+def to_native_size(rgb: Tensor, alpha: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Resize premultiplied pictures (B, H, W, 3) and (B, H, W) bilinearly to a prior's size."""
+    if tuple(rgb.shape[1:3]) == tuple(size):
+        return rgb, alpha
+    stacked = torch.cat([rgb, alpha[..., None]], dim=-1).movedim(-1, 1)
+    resized = functional.interpolate(stacked, tuple(size), mode="bilinear", align_corners=False).movedim(1, -1)
+    return resized[..., :3], resized[..., 3]
+
+
+def distill(
+    rgb: Tensor, alpha: Tensor, cameras: Cameras, prior: Prior, config: Distillation, step: int, steps: int, generator: torch.Generator
+) -> Distilled:
+    """One term's loss on pictures: premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both with gradients.
+
+    A prior without alpha expects pictures that are already composited. Levels are drawn before noise, both from `generator`.
+    """
+    latents = prior.encode(*to_native_size(rgb, alpha, prior.native_size))
+    x0 = latents.detach()
+    levels = draw_levels(config, cameras, x0.shape[0], step, steps, generator)
+    noise = torch.randn(x0.shape, generator=generator, dtype=torch.float32).to(x0)
+    sigma = prior.sigma_at(1.0 - levels).to(x0.device)
+    gradient, denoised = distillation_gradient(x0, noise, sigma, prior, cameras, config)
+    finite = torch.isfinite(gradient)
+    bad = gradient.numel() - int(finite.sum())
+    gradient = torch.where(finite, gradient, torch.zeros_like(gradient)) if bad else gradient
+    return Distilled(surrogate_loss(latents, gradient), float(levels.mean()), float(gradient.norm()), bad, denoised)

@@ -1,0 +1,36 @@
+"""What guidance needs from a diffusion model, whatever its kind."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from ..geometry.cameras import Cameras
+
+
+class Prior(Protocol):
+    """A frozen diffusion model with its encoder and texts; only `encode` carries gradients.
+
+    Latents are (B, C, h, w), or (1, C, B, h, w) where the model takes a video's frames as one sample. Noise levels are in the
+    model's own units `sigma`, one per latent sample.
+    """
+
+    native_size: tuple[int, int]  # height, width of the pictures that `encode` takes
+    default_guidance: float
+    accepts_alpha: bool  # the encoder reads alpha; otherwise pictures are composited before it
+
+    def encode(self, rgb: Tensor, alpha: Tensor) -> Tensor:
+        """Latents of premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both in [0, 1]."""
+
+    def sigma_at(self, percent: Tensor) -> Tensor:
+        """Noise levels at fractions of the schedule, 0 the noisiest and 1 clean; finite everywhere."""
+
+    def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, b) of z = a x0 + b eps."""
+
+    def add_noise(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """z = a x0 + b noise."""
+
+    def denoise(
+        self, z: Tensor, sigma: Tensor, cameras: Cameras, text: list[int] | None = None, unconditional: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Denoised estimates with and without the text; `text` chooses a view direction's prompt for every picture."""
