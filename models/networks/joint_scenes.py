@@ -1,0 +1,23 @@
+"""A batch of joint scenes as the embedded prior is trained on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class JointScenes:
+    """S scenes of V pictures each; pictures of a scene are consecutive (time slowest, then view)."""
+
+    pictures: Tensor  # (S*V, 4, H, W) premultiplied RGBA in [0, 1]
+    azimuth: Tensor  # (S*V,) radians
+    elevation: Tensor  # (S*V,) radians
+    times: Tensor  # (S*V,) in [0, 1]
+    prompts: tuple[str, ...]  # S
+    frames: int  # V
+
+    @property
+    def scenes(self) -> int:
+        return self.pictures.shape[0] // self.frames

@@ -1,0 +1,86 @@
+"""The embedded prior as one file: denoiser, text encoder, codec and their configurations.
+
+Tensors: `unet.*` in the host's UNet layout, `text.*` in CLIP's layout, both float16; `codec.*` float32. The metadata holds the
+three configurations and the card's facts as JSON, so that the file alone rebuilds the networks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .joint_prior import JointPrior, JointPriorConfig
+from .patch_codec import PatchCodec, PatchCodecConfig
+from .text_encoder import TextEncoder, TextEncoderConfig
+
+KIND = "bloom4d.joint_prior"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PriorConfigs:
+    """The three configurations that a prior file carries."""
+
+    denoiser: JointPriorConfig
+    text: TextEncoderConfig
+    codec: PatchCodecConfig
+
+
+def save_prior(path: Path, denoiser: JointPrior, text: TextEncoder, codec: PatchCodec, card: dict[str, str]) -> None:
+    """Write the networks to `path` (through a temporary name); `card` is added to the metadata."""
+    tensors = {f"unet.{name}": value.half() for name, value in denoiser.state_dict().items()}
+    tensors |= {f"text.{name}": value.half() for name, value in text.state_dict().items()}
+    tensors |= {f"codec.{name}": value.float() for name, value in codec.state_dict().items()}
+    configs = {"denoiser": asdict(denoiser.config), "text": asdict(text.config), "codec": asdict(codec.config)}
+    metadata = {"kind": KIND, "format": str(FORMAT), "config": json.dumps(configs, sort_keys=True), **card}
+    unfinished = Path(path).with_suffix(".part")
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, unfinished, metadata)
+    os.replace(unfinished, path)
+
+
+def prior_configs(metadata: dict[str, str] | None, path: Path | str) -> PriorConfigs:
+    """The configurations in a file's metadata; ValueError when the file is no prior of ours or of a newer format."""
+    if not metadata or metadata.get("kind") != KIND:
+        raise ValueError(f"{Path(path).name} is not a Bloom4D joint prior: its metadata has no kind \"{KIND}\". Choose a file written by `launch.py train prior`.")
+    if int(metadata["format"]) > FORMAT:
+        raise ValueError(f"{Path(path).name} has format {metadata['format']}, this version of Bloom4D reads up to {FORMAT}. Update the pack.")
+    configs = json.loads(metadata["config"])
+    return PriorConfigs(JointPriorConfig(**configs["denoiser"]), TextEncoderConfig(**configs["text"]), PatchCodecConfig(**configs["codec"]))
+
+
+def load_prior(path: Path) -> tuple[JointPrior, TextEncoder, PatchCodec]:
+    """Read the networks in float32 and evaluation mode; the host's own loader is in `nodes/host/prior.py`."""
+    with safe_open(path, "pt") as file:
+        configs = prior_configs(file.metadata(), path)
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+    networks = JointPrior(configs.denoiser), TextEncoder(configs.text), PatchCodec(configs.codec)
+    for prefix, network in zip(("unet.", "text.", "codec."), networks):
+        network.load_state_dict(_under(tensors, prefix))
+        network.eval().requires_grad_(False)
+    return networks
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def untrained_prior(seed: int = 0, width: int = 64, latent_channels: int = 96, scale: float = 0.02) -> tuple[JointPrior, TextEncoder, PatchCodec]:
+    """Networks with random weights everywhere (also where training starts from zero), for tests of loading and sampling."""
+    from .prior_conditioning import condition_size
+
+    text = TextEncoder(TextEncoderConfig())
+    config = JointPriorConfig(latent_channels=latent_channels, width=width, condition_size=condition_size(text.config.width))
+    codec = PatchCodec(PatchCodecConfig(channels=latent_channels))
+    denoiser = JointPrior(config)
+    generator = torch.Generator().manual_seed(seed)
+    for network in (denoiser, text):
+        for parameter in network.parameters():
+            parameter.data.add_(torch.randn(parameter.shape, generator=generator) * scale)
+    return denoiser, text, codec
