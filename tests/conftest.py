@@ -44,10 +44,10 @@ def comfy(host_tree):
 
 @pytest.fixture(scope="session")
 def server(host_tree, tmp_path_factory):
-    """One real ComfyUI for the whole suite, with the pack linked into its custom_nodes; see tests/host/server.py."""
-    import server as server_tools
+    """One real ComfyUI for the whole suite, with the pack linked into its custom_nodes; see tests/host/real_host.py."""
+    import real_host
 
-    base = server_tools.prepare_base(tmp_path_factory.mktemp("host") / "base", ROOT)
-    running = server_tools.start(host_tree, base)
+    base = real_host.prepare_base(tmp_path_factory.mktemp("host") / "base", ROOT)
+    running = real_host.start(host_tree, base)
     yield running
     running.host.stop()
