@@ -1,0 +1,190 @@
+"""Checkpoints of a run: written whole or not at all, found again after any kill, two kept.
+
+A run's folder holds step_NNNNNNNN.safetensors (tensors) and the same name with .json (everything else, and the hash of the
+first), `latest` (the newest name) and `lock`. Each file is written under a temporary name, flushed to the disk and renamed;
+the .json comes second, so a pair without it was never finished.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FORMAT, VERSION = "bloom4d.checkpoint", 1
+KEPT = 2
+SPARE_BYTES = 16 << 20  # left free on the disk, for the host's own small files
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A step's tensors and plain values."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict
+    path: Path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that `path` holds either its old content or all of `data`."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
+    """Write tensors so that `path` holds either its old content or all of them; returns the file's SHA-256.
+
+    `metadata` may hold one key at most: the library writes several in no fixed order.
+    """
+    assert metadata is None or len(metadata) == 1
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        digest = _sha256(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint whose .safetensors file is `path`; ValueError when it is damaged, unfinished or something else."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f'There is no checkpoint "{path}". Give the path of a step_*.safetensors file of a run.')
+    values = _read_values(path)
+    try:
+        if _sha256(path) != values["sha256"]:
+            raise ValueError(f'The checkpoint "{path.name}" is damaged: its content does not match the hash written beside it. Use an older one of its folder.')
+        return Checkpoint(int(values["step"]), load_file(path), values, path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f'The checkpoint "{path.name}" is no readable safetensors file ({error}). Use an older one of its folder.') from None
+
+
+def _read_values(path: Path) -> dict:
+    sidecar = path.with_suffix(".json")
+    try:
+        values = json.loads(sidecar.read_text())
+    except (OSError, ValueError):
+        raise ValueError(f'"{path.name}" is no finished Bloom4D checkpoint: {sidecar.name} is missing or unreadable beside it.') from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT or not {"step", "sha256"} <= values.keys():
+        raise ValueError(f'"{path.name}" is no Bloom4D checkpoint: {sidecar.name} beside it describes something else.')
+    if values.get("version") != VERSION:
+        raise ValueError(f'"{path.name}" has checkpoint version {values.get("version")}, this pack reads {VERSION}. Use the pack that wrote it.')
+    return values
+
+
+class CheckpointStore:
+    """The checkpoints of one run in one folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def write(self, step: int, tensors: dict[str, Tensor], values: dict) -> Path:
+        """Add a checkpoint and drop all but the newest two; OSError in plain words when the disk does not take it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step_{step:08d}.safetensors"
+        needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        try:
+            if shutil.disk_usage(self.folder).free < needed + SPARE_BYTES:
+                raise OSError("not enough free space")
+            digest = write_tensors(path, tensors)
+            document = {"format": FORMAT, "version": VERSION, **values, "step": step, "sha256": digest}
+            write_bytes(path.with_suffix(".json"), json.dumps(document, indent=1, sort_keys=True).encode())
+            write_bytes(self.folder / "latest", path.name.encode())
+        except (OSError, safetensors.SafetensorError) as error:
+            raise OSError(
+                f"The checkpoint of step {step} could not be written to {self.folder} ({needed / 2**20:.1f} MiB: {error}). "
+                "Free some disk space and queue the same graph: it goes on from the last checkpoint, which is intact."
+            ) from error
+        self._drop_old(path)
+        return path
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole; damaged and unfinished ones are passed over. None when there is none."""
+        for path in self._newest_first():
+            try:
+                return read_checkpoint(path)
+            except ValueError:
+                continue
+        return None
+
+    def clear(self) -> None:
+        """Remove every checkpoint of the run."""
+        for path in self._files():
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self):
+        """Hold the run for this process; ValueError while another one works on it. A killed process leaves nothing held."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "lock", "a+b") as file:
+            try:
+                _lock_file(file)
+            except OSError:
+                raise ValueError(
+                    f"Another process is working on this very run ({self.folder}). Wait for it, or change the file name prefix or the seed."
+                ) from None
+            for leftover in self.folder.glob("*.tmp"):
+                leftover.unlink(missing_ok=True)
+            yield self
+
+    def _newest_first(self) -> list[Path]:
+        paths = sorted(self.folder.glob("step_*.safetensors"), key=_step_of, reverse=True)
+        try:
+            named = self.folder / (self.folder / "latest").read_text().strip()
+        except OSError:
+            return paths
+        return sorted(paths, key=lambda path: path != named)
+
+    def _drop_old(self, newest: Path) -> None:
+        paths = sorted(self.folder.glob("step_*.safetensors"), key=_step_of, reverse=True)
+        older = [path for path in paths if _step_of(path) < _step_of(newest)]
+        abandoned = [path for path in paths if _step_of(path) > _step_of(newest)]  # of an attempt that was damaged or given up
+        for path in abandoned + older[KEPT - 1 :]:
+            path.with_suffix(".json").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return [path for path in self.folder.glob("*") if path.name == "latest" or path.name.startswith("step_")]
+
+
+def _step_of(path: Path) -> int:
+    digits = re.search(r"\d+", path.stem)
+    return int(digits.group()) if digits else -1
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _lock_file(file) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,108 @@
+"""What one stage of an optimisation does: its terms, how they share the steps, and how fast each role may change."""
+
+from dataclasses import dataclass, field
+
+from ..geometry.cameras import CameraSampler
+from ..guidance.distillation import Distillation
+from ..guidance.regularisers import Regularisers
+from ..guidance.schedules import Schedule, constant
+
+ROLES = ("static", "dynamic", "decoder", "material", "background")
+"""The parameter groups that every field maps its parameters to. A role that a field leaves empty is ignored."""
+
+STILL_ROLES = ("static", "decoder", "material", "background")
+"""What a term trains that must not touch motion: 4D-fy's dynamic grid learns on video steps only."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Size of a term's renders: `first` for the first `switch` of the stage, then `height` x `width`."""
+
+    height: int = 64
+    width: int = 64
+    first: float = 1.0  # factor on both sides before the switch
+    switch: float = 0.0  # fraction of the stage
+
+    def at(self, step: int, steps: int) -> tuple[int, int]:
+        """(height, width) at a step."""
+        factor = self.first if step < self.switch * steps else 1.0
+        return max(round(self.height * factor), 1), max(round(self.width * factor), 1)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss: cameras that look, a resolution, and the distillation of a prior. The prior itself is passed beside it."""
+
+    name: str
+    cameras: CameraSampler
+    distillation: Distillation
+    scenes: int = 1  # joint scenes per step
+    resolution: Resolution = Resolution()
+    weight: Schedule = constant(1.0)
+    trains: tuple[str, ...] = STILL_ROLES
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Peak learning rates by role (0 freezes it) and their shape: linear warm-up, then linear decay to a share of the peak.
+
+    The defaults are 4D-fy's first stage: grids 1e-2, decoders 1e-3, no motion, constant.
+    """
+
+    static: float = 1e-2
+    dynamic: float = 0.0
+    decoder: float = 1e-3
+    material: float = 1e-3
+    background: float = 1e-3
+    warm_up: int = 0  # steps
+    final: float = 1.0  # share of the peak at the stage's end
+
+    def factor(self, step: int, steps: int) -> float:
+        """What multiplies every peak at a step."""
+        warm = min((step + 1) / (self.warm_up + 1), 1.0)
+        return warm * (1.0 + (self.final - 1.0) * step / max(steps, 1))
+
+    def peaks(self) -> dict[str, float]:
+        """The peak of every role."""
+        return {role: getattr(self, role) for role in ROLES}
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What pictures are composited over for a prior that does not see alpha.
+
+    With `random_share` probability one uniformly random colour for the whole batch (4D-fy: 0.5), else the field's own
+    background, and where it has none, `colour`.
+    """
+
+    random_share: float = 0.5
+    colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of hybrid score distillation (4D-fy, section 3.3).
+
+    `probabilities` draws one term per step; None adds up all terms in every step. Level schedules give the share of grid
+    levels that is switched on (coarse to fine), `blob` the radius of the density's initial ball, None leaves a field's own.
+    """
+
+    terms: tuple[Term, ...]
+    probabilities: tuple[float, ...] | None = None
+    name: str = "stage"
+    rates: LearningRates = LearningRates()
+    static_levels: Schedule = constant(1.0)
+    dynamic_levels: Schedule = constant(1.0)
+    blob: Schedule | None = None
+    regularisers: Regularisers = field(default_factory=Regularisers)
+    backdrop: Backdrop = Backdrop()
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        if not self.terms:
+            raise ValueError("The stage has no guidance term. Connect at least one guidance node to its terms.")
+        if self.probabilities is not None and len(self.probabilities) != len(self.terms):
+            raise ValueError(f"The stage has {len(self.terms)} terms and {len(self.probabilities)} probabilities. Give one per term.")
+        names = [term.name for term in self.terms]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Two terms of the stage share a name ({', '.join(names)}). Names label the curves: make them differ.")
