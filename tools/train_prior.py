@@ -1,0 +1,124 @@
+"""`launch.py train prior`: draw the procedural pictures, fit the patch codec, train the joint prior, write the weight file.
+
+One process uses one thread. Several GPUs or machines: start it with `accelerate launch tools/train_prior.py`.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import pack  # noqa: E402
+import torch  # noqa: E402
+
+pack.load_pack()
+from bloom4d.models.data.prior_dataset import PriorDatasetConfig, build_dataset  # noqa: E402
+from bloom4d.models.networks.joint_prior import JointPrior, JointPriorConfig  # noqa: E402
+from bloom4d.models.networks.patch_codec import PatchCodec  # noqa: E402
+from bloom4d.models.networks.prior_conditioning import condition_size  # noqa: E402
+from bloom4d.models.networks.prior_file import save_prior  # noqa: E402
+from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig  # noqa: E402
+from bloom4d.models.optimize.train_prior import PriorNetworks, PriorTrainingConfig, new_state, train_prior  # noqa: E402
+from bloom4d.models.optimize.training_files import load_training, save_training  # noqa: E402
+
+WEIGHTS = pack.ROOT / "models" / "weights" / "embedded_prior.safetensors"
+START_TOKEN, LENGTH = 49406, 77
+
+
+class Tokeniser:
+    """Prompts to the host's CLIP token ids (S, 77), with the tokenizer files of the host's own tree."""
+
+    def __init__(self, host: Path):
+        from transformers import CLIPTokenizer
+
+        folder = host / "comfy" / "sd1_tokenizer"
+        self._tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+        self._known = {}
+
+    def __call__(self, prompts) -> torch.Tensor:
+        return torch.stack([self._known.get(text) if text in self._known else self._encode(text) for text in prompts])
+
+    def _encode(self, text: str) -> torch.Tensor:
+        ids = self._tokenizer(text)["input_ids"][1:-1][: LENGTH - 2]
+        row = torch.full((LENGTH,), END_TOKEN)
+        row[: len(ids) + 1] = torch.tensor([START_TOKEN, *ids])
+        self._known[text] = row
+        return row
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="launch.py train prior", description=__doc__)
+    parser.add_argument("--steps", type=int, default=PriorTrainingConfig.steps, help="optimiser steps in all")
+    parser.add_argument("--objects", type=int, default=PriorDatasetConfig.objects, help="procedural objects to draw")
+    parser.add_argument("--minutes", type=float, default=None, help="stop after so many minutes; the next call goes on")
+    parser.add_argument("--folder", type=Path, default=pack.ROOT / ".train" / "prior", help="data and checkpoints")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="weight file to write when all steps are done")
+    parser.add_argument("--host", type=Path, default=Path(os.environ.get("COMFYUI_PATH", pack.ROOT / ".host")), help="the ComfyUI tree (for its tokenizer)")
+    return parser.parse_args(arguments)
+
+
+def build_networks() -> PriorNetworks:
+    text = TextEncoder(TextEncoderConfig())
+    return PriorNetworks(JointPrior(JointPriorConfig(condition_size=condition_size(text.config.width))), text)
+
+
+class Log:
+    """Prints a line and saves a checkpoint now and then; appends the losses to a file."""
+
+    def __init__(self, folder: Path, config: PriorTrainingConfig, interval: float = 60.0):
+        self.folder, self.config, self.interval = folder, config, interval
+        self.since, self.saved, self.losses = time.time(), time.time(), []
+
+    def __call__(self, state, loss: float, rate: float) -> None:
+        self.losses.append(loss)
+        now = time.time()
+        if now - self.since < 20 and state.step < self.config.steps:
+            return
+        seconds, mean = (now - self.since) / len(self.losses), sum(self.losses) / len(self.losses)
+        line = {"step": state.step, "loss": round(mean, 4), "rate": round(rate, 6), "seconds_per_step": round(seconds, 3)}
+        print(f"step {state.step} of {self.config.steps}  loss {mean:.4f}  rate {rate:.2e}  {seconds:.3f} s a step", flush=True)
+        with open(self.folder / "log.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.since, self.losses = now, []
+        if now - self.saved > self.interval:
+            self.save(state)
+            self.saved = now
+
+    def save(self, state) -> None:
+        if int(os.environ.get("RANK", "0")) == 0:
+            save_training(self.folder / "state.safetensors", state.networks, state.average, state.optimizer, state.step)
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)  # the initial weights; every step draws from a generator of its own
+    config = replace(PriorTrainingConfig(), steps=options.steps)
+    data = build_dataset(PriorDatasetConfig(objects=options.objects), options.folder, lambda done, total: print(f"pictures of {done} of {total} objects", flush=True))
+    stride = max(len(data.styles) // 400, 1)
+    codec = PatchCodec.fit(data.pictures[::stride, ::3, 0].flatten(0, 1).float() / 255)
+    networks, average = build_networks(), build_networks()
+    state = new_state(networks, average, config)
+    checkpoint = options.folder / "state.safetensors"
+    if checkpoint.is_file():
+        state.step = load_training(checkpoint, networks, average, state.optimizer)
+        print(f"going on after step {state.step}", flush=True)
+    log = Log(options.folder, config)
+    until = None if options.minutes is None else time.time() + 60 * options.minutes
+    train_prior(state, codec, data.sample, Tokeniser(options.host), config, log, until)
+    log.save(state)
+    if state.step >= config.steps:
+        card = {"license": "Apache-2.0", "steps": str(state.step), "data": json.dumps(vars(data.config)), "training": json.dumps(config.as_dict())}
+        save_prior(options.out, state.average.denoiser, state.average.text, codec, card)
+        print(f"written: {options.out}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
