@@ -6,6 +6,8 @@
 import os
 import runpy
 import sys
+import threading
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -14,7 +16,20 @@ import compat  # noqa: E402
 import offline  # noqa: E402
 
 
+def end_with(parent: int):
+    """End this process soon after `parent` is gone: a killed launcher must not leave a host behind that nobody can reach."""
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if os.name != "nt":  # Windows keeps reporting the number of a parent that has ended
+        threading.Thread(target=watch, daemon=True).start()
+
+
 def main():
+    if os.environ.get("BLOOM4D_PARENT"):
+        end_with(int(os.environ["BLOOM4D_PARENT"]))
     main_file = sys.argv[1]
     sys.argv = sys.argv[1:]
     if os.environ.get("BLOOM4D_OFFLINE") == "1":

@@ -77,7 +77,7 @@ def find_existing(comfyui: str | None = None, start: Path | None = None) -> Path
     """The ComfyUI named by the argument or COMFYUI_PATH, or the one whose custom_nodes contain us (links included)."""
     named = comfyui or os.environ.get("COMFYUI_PATH")
     if named:
-        tree = Path(named).expanduser().resolve()
+        tree = Path(named).expanduser().absolute()
         if not (tree / "main.py").is_file() or not (tree / "comfy").is_dir():
             raise SetupError(f"{tree} is not a ComfyUI folder (no main.py and comfy/ in it): give the folder that contains main.py.")
         return tree

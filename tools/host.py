@@ -1,5 +1,6 @@
 """A ComfyUI process of our own: command line, readiness, log, end."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
+PACK = TOOLS.parent
 
 
 class HostFailed(RuntimeError):
@@ -36,7 +38,7 @@ class Host:
         self.url = f"http://{self.address}"
         self.command = [sys.executable, str(TOOLS / "boot.py"), str(self.tree / "main.py"), "--listen", "127.0.0.1",
                         "--port", str(self.port), *map(str, arguments)]
-        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", "BLOOM4D_PARENT": str(os.getpid()), **(environment or {})}
         self.process = None
 
     def __enter__(self):
@@ -95,6 +97,42 @@ def _own_group() -> dict:
     if os.name == "nt":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
+
+
+def tree() -> Path:
+    """The ComfyUI that the launcher chose."""
+    if not os.environ.get("COMFYUI_PATH"):
+        raise HostFailed("no ComfyUI was chosen: start this through `python3 launch.py`.")
+    return Path(os.environ["COMFYUI_PATH"])
+
+
+def data_folder() -> Path:
+    """Where a host of ours keeps its models, outputs and settings; also the place for logs beside an existing ComfyUI."""
+    folder = Path(os.environ.get("BLOOM4D_BASE") or PACK / ".comfyui")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def working_arguments(folder: Path) -> list:
+    """Flags for a host that does a user's work. `folder` may receive a configuration file for an existing ComfyUI."""
+    flags = ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
+    if os.environ.get("BLOOM4D_CPU") == "1":
+        flags += ["--cpu", "--use-pytorch-cross-attention"]
+    if os.environ.get("BLOOM4D_BASE"):
+        return [*flags, "--base-directory", os.environ["BLOOM4D_BASE"]]
+    if any(entry.resolve() == PACK for entry in (tree() / "custom_nodes").iterdir()):
+        return flags
+    return [*flags, "--extra-model-paths-config", also_load_this_pack(folder)]
+
+
+def also_load_this_pack(folder: Path) -> Path:
+    """A configuration that adds this pack to an existing ComfyUI without writing into it."""
+    import environment
+
+    environment.link_pack(folder)
+    file = folder / "bloom4d_paths.yaml"
+    file.write_text(f"bloom4d:\n  base_path: {json.dumps(str(folder))}\n  custom_nodes: custom_nodes\n", encoding="utf-8")
+    return file
 
 
 def hermetic_arguments(base: Path) -> list:

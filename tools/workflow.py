@@ -1,0 +1,109 @@
+"""API-format workflows from files, and changes to them from the command line. Standard library only."""
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "api"
+SEEDS = ("seed", "noise_seed")
+TEXTS = ("text", "prompt", "value")
+
+
+class WorkflowError(ValueError):
+    """The file or a change to it cannot be used; the message is what the user reads."""
+
+
+def load(name: str) -> dict:
+    """A prompt {node id: {class_type, inputs, _meta}} from a path, or from the name of a workflow that we ship.
+
+    A file saved by the browser (UI format) stands for the API-format file of the same name in workflows/api.
+    """
+    path = find(name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WorkflowError(f"{path} is not JSON: {error}") from None
+    if isinstance(content, dict) and isinstance(content.get("nodes"), list):
+        return load_twin(path)
+    if not isinstance(content, dict) or not all(isinstance(node, dict) and "class_type" in node for node in content.values()):
+        raise WorkflowError(f"{path} is not a workflow in API format: in the browser use File > Export (API).")
+    return content
+
+
+def find(name: str) -> Path:
+    for path in (Path(name), FOLDER / name, FOLDER / f"{name}.json"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.json"))) or "none"
+    raise WorkflowError(f"there is no workflow {name}: give a path or one of these names: {known}.")
+
+
+def load_twin(path: Path) -> dict:
+    twin = FOLDER / path.name
+    if not twin.is_file() or twin.resolve() == path.resolve():
+        raise WorkflowError(f"{path} is in the browser's format, which only the browser can queue: use File > Export (API) there.")
+    return load(str(twin))
+
+
+def title(node_id: str, node: dict) -> str:
+    return node.get("_meta", {}).get("title") or node["class_type"]
+
+
+def change(prompt: dict, assignment: str):
+    """Apply one "Title.input=value" (or "id.input=value") in place; the value is read as JSON where that fits, else as text."""
+    target, equals, value = assignment.partition("=")
+    if not equals:
+        raise WorkflowError(f'--set "{assignment}" has no "=": write --set "Title.input=value".')
+    node_id, name = resolve(prompt, target)
+    prompt[node_id]["inputs"][name] = convert(prompt[node_id]["inputs"][name], value, target)
+
+
+def resolve(prompt: dict, target: str) -> tuple[str, str]:
+    """(node id, input name) of "Title.input". Titles and input names may contain dots, so known titles decide."""
+    found = [(node_id, target[len(name) + 1 :]) for node_id, node in prompt.items() for name in (title(node_id, node), node_id)
+             if target.startswith(name + ".")]
+    found = [(node_id, name) for node_id, name in found if name in prompt[node_id]["inputs"]] or found
+    if not found:
+        raise WorkflowError(f'no node is titled like "{target}"; titles: ' + ", ".join(sorted({title(*item) for item in prompt.items()})))
+    if len(found) > 1:
+        raise WorkflowError(f'"{target}" fits several nodes; use an id: ' + ", ".join(f"{node_id}.{name}" for node_id, name in found))
+    node_id, name = found[0]
+    if name not in prompt[node_id]["inputs"]:
+        raise WorkflowError(f'"{title(node_id, prompt[node_id])}" has no input {name}; it has ' + ", ".join(prompt[node_id]["inputs"]))
+    return node_id, name
+
+
+def convert(old, text: str, target: str):
+    """The new value in the type of the old one."""
+    if isinstance(old, list) and len(old) == 2 and isinstance(old[0], str):
+        raise WorkflowError(f'"{target}" is connected to another node and has no value of its own to set.')
+    if isinstance(old, str):
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = isinstance(value, bool) if isinstance(old, bool) else number if isinstance(old, (int, float)) else value is not None
+    if not fits:
+        raise WorkflowError(f'"{target}" holds {json.dumps(old)}, and {text} is no value of that kind.')
+    return value
+
+
+def set_prompt(prompt: dict, text: str):
+    """Put a text into the node titled "Prompt", in place."""
+    places = [(node_id, name) for node_id, node in prompt.items() for name in TEXTS
+              if title(node_id, node) == "Prompt" and isinstance(node["inputs"].get(name), str)]
+    if len(places) != 1:
+        raise WorkflowError(f'--prompt needs exactly one node titled "Prompt" with a text, this workflow has {len(places)}: '
+                            'use --set "Title.text=..." instead.')
+    node_id, name = places[0]
+    prompt[node_id]["inputs"][name] = text
+
+
+def set_seed(prompt: dict, seed: int):
+    """Put a seed into every seed input that is a value, in place."""
+    places = [(node["inputs"], name) for node in prompt.values() for name in SEEDS if isinstance(node["inputs"].get(name), int)]
+    if not places:
+        raise WorkflowError("--seed has nothing to set: no node of this workflow has a seed.")
+    for inputs, name in places:
+        inputs[name] = seed
