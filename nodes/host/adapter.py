@@ -1,0 +1,172 @@
+"""A host MODEL with its VAE and prompts as the `Prior` that guidance asks (models/guidance/prior.py)."""
+
+import copy
+from collections.abc import Sequence
+
+import comfy.model_sampling
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...models.geometry.cameras import Cameras
+from .conditions import VIEW_TELLS, check_latent_shape
+from .encode import accepts_alpha, check_vae, encode_with_gradient
+from .inference import ordinary
+from .score import ScoreSession
+
+SIZES = {
+    "SD15": (512, 512), "SD20": (512, 512), "SDXL": (1024, 1024), "SD3": (1024, 1024), "Flux": (1024, 1024), "SVD_img2vid": (576, 1024),
+    "WAN21_T2V": (480, 832), "LTXV": (512, 768), "HunyuanVideo": (480, 848), "CogVideoX_T2V": (480, 720), "GenmoMochi": (480, 848), "CosmosT2V": (704, 1280),
+}  # fmt: skip
+"""Height and width that the host's model classes were trained at; 64 x 64 latents for any other."""
+
+DISCRETE_GUIDANCE, CONTINUOUS_GUIDANCE = 50.0, 7.5
+"""Guidance of models that do not say: eps and v UNets (MVDream's 50), and continuous or flow models (our choice)."""
+
+PERCENT_RANGE = (0.001, 0.999)
+"""Schedules are finite inside; at 0 the host answers a stand-in for infinity."""
+
+
+def model_defaults(model) -> dict:
+    """guidance and (height, width) of a MODEL: what its model object says in `bloom4d_defaults`, else by its class."""
+    told = getattr(model.model, "bloom4d_defaults", {})
+    discrete = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.ModelSamplingDiscrete)
+    size = told.get("size") or _class_size(model)
+    return {
+        "guidance": float(told.get("guidance", DISCRETE_GUIDANCE if discrete else CONTINUOUS_GUIDANCE)),
+        "size": (size, size) if isinstance(size, int) else tuple(size),
+    }
+
+
+def _class_size(model) -> tuple[int, int]:
+    names = [kind.__name__ for kind in type(model.model.model_config).__mro__]
+    known = next((SIZES[name] for name in names if name in SIZES), None)
+    side = 64 * model.get_model_object("latent_format").spacial_downscale_ratio
+    return known or (side, side)
+
+
+class HostPrior:
+    """The `Prior` of one MODEL. A context manager: leaving it closes the score session and restores the host's state.
+
+    `positives` are the encoded prompts in the order of `models.guidance.directions.DIRECTIONS`, the plain one first; one is
+    enough. `size` (height, width) overrides the model's own. `tells`: which of camera and time the model hears of.
+    `one_at_a_time` bounds the memory of encoding to one picture's graph (exact).
+    """
+
+    def __init__(
+        self,
+        model,
+        vae,
+        positives: Sequence[list],
+        negative: list | None = None,
+        size: tuple[int, int] | None = None,
+        tells: Sequence[str] = VIEW_TELLS,
+        one_at_a_time: bool = False,
+        seed: int = 0,
+    ):
+        check_vae(vae)
+        defaults = model_defaults(model)
+        self.native_size = defaults["size"] if size is None else tuple(size)
+        self.default_guidance = defaults["guidance"]
+        self.accepts_alpha = accepts_alpha(vae)
+        self.session = ScoreSession(model, positives[0], negative, directions=positives[1:], seed=seed)
+        self.model, self.vae, self.tells, self.one_at_a_time = model, vae, tuple(tells), one_at_a_time
+        self._space = model.get_model_object("latent_format")
+        self._check_codec()
+        self._check_size()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        self.close()
+
+    def close(self):
+        """Give the model back to the host; the next `denoise` opens a new session."""
+        self.session.close()
+
+    @property
+    def sampling(self):
+        """The MODEL's noise schedule, as patched by the user's nodes."""
+        return self.model.get_model_object("model_sampling")
+
+    def encode(self, rgb: Tensor, alpha: Tensor | None = None) -> Tensor:
+        """Latents in the model's space, differentiable: (B, C, h, w), or (1, C, B, h, w) of a video model.
+
+        rgb (B, H, W, 3) premultiplied in [0, 1], alpha (B, H, W). Without `accepts_alpha` composite before; alpha is then not
+        read. Pictures of another size are resized to `native_size` (bilinear, no antialiasing).
+        """
+        picture = rgb if alpha is None or not self.accepts_alpha else torch.cat([rgb, alpha[..., None]], dim=-1)
+        picture = self._resize(picture)
+        latents = encode_with_gradient(self.vae, picture[..., :3], picture[..., 3] if picture.shape[-1] == 4 else None, self.one_at_a_time)
+        if self._space.latent_dimensions == 3 and latents.ndim == 4:
+            latents = latents.movedim(0, 1)[None]  # a picture VAE under a video model: frames become its time axis
+        check_latent_shape(self.model, latents.shape)
+        return self._into_model_space(latents)
+
+    def sigma_at(self, percent: Tensor) -> Tensor:
+        """Noise levels, float32, shaped like `percent`: 0 the noisiest, 1 clean; finite everywhere."""
+        percent = torch.as_tensor(percent, dtype=torch.float64).clamp(*PERCENT_RANGE)
+        levels = [float(self.sampling.percent_to_sigma(value)) for value in percent.flatten().tolist()]
+        return torch.tensor(levels, dtype=torch.float32, device=percent.device).reshape(percent.shape)
+
+    def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, b) of z = a x0 + b eps, both shaped as sigma (B,); read off the host's own noising, so right for every kind."""
+        one, zero = torch.ones(len(sigma), 1).to(sigma), torch.zeros(len(sigma), 1).to(sigma)
+        a, b = (self.sampling.noise_scaling(sigma, noise, x0).reshape(sigma.shape) for noise, x0 in ((zero, one), (one, zero)))
+        return a, b
+
+    def vp_alpha_bar(self, sigma: Tensor) -> Tensor:
+        """Cumulative alpha of the variance preserving process with the same signal to noise ratio, for weights w(t)."""
+        a, b = self.coefficients(sigma)
+        return a**2 / (a**2 + b**2)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """The host's noise_scaling; neither input is changed."""
+        return self.sampling.noise_scaling(sigma.to(x0), noise.clone(), x0)
+
+    def denoise(
+        self, z: Tensor, sigma: Tensor, cameras: Cameras | None = None, text: Sequence[int] | None = None, unconditional: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Denoised estimates with the prompt and without it, detached.
+
+        `text` chooses the prompt of every picture (indices into `positives`); a video takes its first frame's.
+        """
+        self.session.set_views(cameras, self.tells)
+        if text is not None and z.ndim == 5:
+            text = text[:: max(len(text) // z.shape[0], 1)]
+        self.session.set_text(text if len(self.session.texts) > 1 else None)
+        return self.session.both(z, sigma, unconditional)
+
+    def _resize(self, picture: Tensor) -> Tensor:
+        if tuple(picture.shape[1:3]) == self.native_size:
+            return picture
+        return F.interpolate(picture.movedim(-1, 1), self.native_size, mode="bilinear", align_corners=False).movedim(1, -1)
+
+    def _into_model_space(self, latents: Tensor) -> Tensor:
+        """`process_latent_in` with ordinary constants: the host's may be inference tensors, which autograd refuses to keep."""
+        model, space = self.model.model, self._space
+        constants = {name: ordinary(value) for name, value in vars(space).items() if isinstance(value, Tensor)}
+        if not constants:
+            return model.process_latent_in(latents)
+        swapped = copy.copy(space)
+        vars(swapped).update(constants)
+        original, model.latent_format = model.latent_format, swapped
+        try:
+            return model.process_latent_in(latents)
+        finally:
+            model.latent_format = original
+
+    def _check_codec(self):
+        channels = getattr(self.vae, "latent_channels", None)
+        if channels is not None and channels != self._space.latent_channels:
+            raise ValueError(
+                f"The VAE makes latents of {channels} channels but this MODEL ({type(self.model.model).__name__}) takes {self._space.latent_channels}. "
+                "MODEL and VAE must come from the same checkpoint: connect both from one loader."
+            )
+
+    def _check_size(self):
+        ratio = self.vae.spacial_compression_encode()
+        if any(side < ratio or side % ratio for side in self.native_size):
+            height, width = self.native_size
+            raise ValueError(f"Pictures of {width} x {height} do not fit this VAE, which works in blocks of {ratio} pixels. Choose multiples of {ratio}.")

@@ -1,0 +1,140 @@
+"""The conditioning of a score session: its checks, its own ControlNet copies, view-dependent prompts, cameras and times."""
+
+import math
+from collections.abc import Sequence
+
+import comfy.sampler_helpers
+import torch
+from torch import Tensor
+
+from ...models.geometry.cameras import Cameras
+
+TEXT_SIZES = ("context_dim", "context_in_dim", "text_dim", "cap_feat_dim", "caption_channels", "context_embedder_config", "text_embed_dim")
+VIEW_TELLS = ("camera", "time")
+"""What `view_keys` may tell a model."""
+
+
+def latent_text(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def check_latent_shape(model, shape: Sequence[int]):
+    """ValueError unless latents of `shape` are what MODEL `model` denoises."""
+    space = model.get_model_object("latent_format")
+    wanted = f"{space.latent_channels} channels and {space.latent_dimensions} space and time axes"
+    if len(shape) != 2 + space.latent_dimensions or shape[1] != space.latent_channels:
+        raise ValueError(
+            f"The latents are {latent_text(shape)} but this MODEL ({type(model.model).__name__}) takes {wanted}. "
+            "MODEL and VAE must come from the same checkpoint: connect both from one loader."
+        )
+
+
+def needs_text(model) -> bool:
+    """Whether the network attends to text (its configuration has a text width)."""
+    return any(model.model.model_config.unet_config.get(name) is not None for name in TEXT_SIZES)
+
+
+def check_text(model, conditioning: list, name: str):
+    """ValueError when `conditioning` has no text and the network cannot do without."""
+    if not conditioning:
+        raise ValueError(f"The {name} conditioning is empty. Connect a CLIP Text Encode; an empty prompt is allowed, no conditioning is not.")
+    if needs_text(model) and any(entry[0] is None for entry in conditioning):
+        raise ValueError(
+            f"The {name} conditioning holds no text, and this MODEL ({type(model.model).__name__}) needs some. "
+            'Connect a CLIP Text Encode; an empty prompt ("") is enough.'
+        )
+
+
+def own_controls(entries: list[dict], copies: dict) -> list[dict]:
+    """The entries with their ControlNets replaced by copies that a session may change.
+
+    `copies` maps an original to its copy, so that entries which share a ControlNet still do (the host only batches those).
+    """
+    return [{**entry, "control": _copy_control(entry["control"], copies)} if "control" in entry else dict(entry) for entry in entries]
+
+
+def _copy_control(control, copies: dict):
+    if control not in copies:
+        copy = control.copy()
+        previous = control.previous_controlnet
+        copy.set_previous_controlnet(None if previous is None else _copy_control(previous, copies))
+        copies[control] = copy
+    return copies[control]
+
+
+def has_gate(entries: list[dict]) -> bool:
+    """Whether anything in processed entries switches with the noise level; the host then looks at a batch's first level only."""
+    return any("timestep_start" in entry or "timestep_end" in entry or "hooks" in entry or _control_gate(entry.get("control")) for entry in entries)
+
+
+def _control_gate(control) -> bool:
+    while control is not None:
+        if tuple(control.timestep_percent_range) != (0.0, 1.0):
+            return True
+        control = control.previous_controlnet
+    return False
+
+
+def view_keys(cameras: Cameras, tells: Sequence[str] = VIEW_TELLS) -> dict:
+    """The condition keys that tell a model where its pictures are seen from and when (DESIGN, section 4).
+
+    Models read them in their own `extra_conds` and convert to their own frames; a model that knows none ignores them. What
+    `tells` leaves out is None, which also hides the values of the incoming conditioning.
+    """
+    return {
+        "bloom4d_frames": cameras.frames,
+        "bloom4d_camera": cameras.camera_to_world if "camera" in tells else None,
+        "bloom4d_time": cameras.times if "time" in tells else None,
+    }
+
+
+def reads_views(model) -> bool:
+    """Whether the model may read the pack's keys: any class that is not the host's own may."""
+    return any(not kind.__module__.startswith(("comfy.", "torch.", "builtins")) for kind in type(model).__mro__)
+
+
+class Texts:
+    """The positive prompt and its variants by view direction, put together per picture.
+
+    The first conditioning is the plain prompt: its areas, masks, ControlNets and hooks hold for all. Of the variants only the
+    tensors that differ from it are used (text features, pooled text, attention masks).
+    """
+
+    def __init__(self, conditionings: Sequence[list], copies: dict):
+        converted = [comfy.sampler_helpers.convert_cond(conditioning) for conditioning in conditionings]
+        if len({len(entries) for entries in converted}) != 1:
+            raise ValueError("The view-dependent prompts have different numbers of parts. Combine and mask all of them in the same way.")
+        self.plain = own_controls(converted[0], copies)
+        self.variants = [[self._differing(plain, entry) for plain, entry in zip(self.plain, entries)] for entries in converted]
+
+    @staticmethod
+    def _differing(plain: dict, entry: dict) -> dict:
+        return {
+            name: value
+            for name, value in entry.items()
+            if isinstance(value, Tensor) and not (isinstance(plain.get(name), Tensor) and torch.equal(plain[name], value))
+        }
+
+    def choose(self, indices: Sequence[int] | None) -> list[dict]:
+        """Entries with a prompt per picture: `indices` (B,) into the conditionings; None takes the plain prompt for all."""
+        if indices is None or not any(indices):
+            return self.plain
+        if len(set(indices)) == 1:
+            return [plain | variant for plain, variant in zip(self.plain, self.variants[indices[0]])]
+        return [self._stack(position, indices) for position in range(len(self.plain))]
+
+    def _stack(self, position: int, indices: Sequence[int]) -> dict:
+        plain = self.plain[position]
+        entries = [plain | variant[position] for variant in self.variants]
+        names = {name for variant in self.variants for name in variant[position]}
+        return plain | {name: _rows([entries[i][name] for i in indices], name) for name in names}
+
+
+def _rows(values: list[Tensor], name: str) -> Tensor:
+    """One row per picture. Texts of different length are repeated to a common one, which leaves cross-attention unchanged."""
+    if name == "cross_attn" and len({value.shape[1] for value in values}) > 1:
+        length = math.lcm(*(value.shape[1] for value in values))
+        values = [value.repeat(1, length // value.shape[1], 1) for value in values]
+    if len({value.shape[1:] for value in values}) > 1:
+        raise ValueError(f'The view-dependent prompts differ in the shape of "{name}". Encode them with one CLIP and prompts of similar length.')
+    return torch.cat([value[:1] for value in values])

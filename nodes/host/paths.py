@@ -1,0 +1,92 @@
+"""Where files go: always inside the host's output and temp folders; where weights come from: its model folders."""
+
+import os
+import re
+from pathlib import Path
+
+import folder_paths
+
+MODEL_FOLDER = "bloom4d"
+EXTENSIONS = {".safetensors"}
+
+
+def register_model_folder():
+    """Make `models/bloom4d` known to the host, .safetensors only.
+
+    Paths of an extra_model_paths.yaml are there already and are kept. Merged by hand because the host's own registration of
+    a new name leaves the extension filter empty, which would list every file.
+    """
+    paths, _ = folder_paths.folder_names_and_paths.get(MODEL_FOLDER, ([], set()))
+    own = os.path.join(folder_paths.models_dir, MODEL_FOLDER)
+    merged = list(paths) if own in paths else [*paths, own]
+    folder_paths.folder_names_and_paths[MODEL_FOLDER] = (merged, set(EXTENSIONS))
+
+
+def inside(root: str | os.PathLike, *parts: str) -> Path:
+    """The path of `parts` below `root`; ValueError when it would leave it (.., an absolute part, a symlink outwards)."""
+    root = Path(root).resolve()
+    path = root.joinpath(*parts).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError(f'"{"/".join(parts)}" leads out of the folder {root}. Use a name without ".." and without a leading slash.')
+    return path
+
+
+def safe_name(name: str) -> str:
+    """`name` as a relative path of plain parts: separators kept, characters that some file system refuses replaced by "_"."""
+    parts = [re.sub(r'[<>:"|?*\x00-\x1f]', "_", part).strip(" .") for part in re.split(r"[\\/]+", name)]
+    return "/".join(part for part in parts if part) or "unnamed"
+
+
+def run_folder(prefix: str, run_id: str) -> Path:
+    """output/bloom4d/runs/<prefix>/<run id>; not created. ValueError when the prefix leads elsewhere."""
+    return inside(folder_paths.get_output_directory(), "bloom4d", "runs", *_plain_parts(prefix), run_id)
+
+
+def runs_of(prefix: str) -> list[Path]:
+    """The run folders of a prefix that exist, the most recently changed last."""
+    folder = run_folder(prefix, "x").parent
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
+
+
+def output_file(prefix: str, extension: str) -> Path:
+    """A new numbered file for `prefix` in the host's output folder; its folder is created."""
+    folder, name, counter, _, _ = folder_paths.get_save_image_path("/".join(_plain_parts(prefix)), folder_paths.get_output_directory())
+    path = Path(folder) / f"{name}_{counter:05}_.{extension.lstrip('.')}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def temp_file(name: str) -> Path:
+    """A path in the host's temp folder, which the host empties at its start; its folder is created."""
+    path = inside(folder_paths.get_temp_directory(), "bloom4d", *_plain_parts(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def weights_file(name: str, folder: str = MODEL_FOLDER) -> Path:
+    """The full path of a model file of one of the host's folders.
+
+    ValueError that names file and folder when it is not there.
+    """
+    found = folder_paths.get_full_path(folder, name)
+    if found is None:
+        places = ", ".join(folder_paths.get_folder_paths(folder)) or "no folder"
+        raise ValueError(f'The model file "{name}" is missing. Put it into {places}, then press R to refresh the list.')
+    return Path(found)
+
+
+def list_weights(folder: str = MODEL_FOLDER) -> list[str]:
+    """The model files of a host folder, for a combo widget."""
+    return folder_paths.get_filename_list(folder)
+
+
+def shipped_weights(name: str) -> Path:
+    """A demo weight file that comes with the pack."""
+    return Path(__file__).resolve().parents[2] / "models" / "weights" / name
+
+
+def _plain_parts(prefix: str) -> list[str]:
+    if os.path.isabs(prefix) or ".." in re.split(r"[\\/]+", prefix):
+        raise ValueError(f'"{prefix}" leads out of the output folder. Use a name without ".." and without a leading slash.')
+    return safe_name(prefix).split("/")
