@@ -4,7 +4,7 @@ import importlib
 
 from comfy_api.latest import ComfyExtension
 
-MODULES = ("environment",)
+MODULES = ("environment", "prior")
 
 
 class Bloom4DExtension(ComfyExtension):
