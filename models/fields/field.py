@@ -1,0 +1,32 @@
+"""What every field offers, so that any field runs with any renderer, stage and prior."""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class Field(Protocol):
+    """A scene: density and colour over space and time. Fields are `nn.Module`s with a frozen `config`; none inherits this."""
+
+    kind: str
+
+    def __call__(self, positions: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Density (M,) per unit length and sRGB colour (M, 3) at `positions` (M, 3) in [-1, 1]^3 and `times` (M,) in [0, 1]."""
+
+    def density(self, positions: Tensor, times: Tensor) -> Tensor:
+        """Density (M,) alone."""
+
+    def is_static(self) -> bool:
+        """Whether time changes nothing now, so that one instant stands for all."""
+
+    def background(self, directions: Tensor) -> Tensor | None:
+        """Colour (R, 3) infinitely far along unit directions (R, 3), or None."""
+
+    def roles(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters under the names static, dynamic, decoder, material and background."""
+
+    def set_levels(self, static_active: float, dynamic_active: float) -> None:
+        """How many levels take part, for coarse-to-fine training."""
+
+    def set_blob(self, radius: float) -> None:
+        """Radius of the density blob of the start."""

@@ -1,0 +1,149 @@
+"""4D-fy's scene: a static 3D and a dynamic 4D hash grid, added, decoded to density and colour."""
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .background import Background, BackgroundConfig
+from .density import DEMO_BLOB, MAGIC3D_BLOB, DensityBlob
+from .hash_grid import FEATURES, HashGrid, HashGridConfig
+from .mlp import MLP
+
+
+@dataclass(frozen=True)
+class HashFieldConfig:
+    """Shape of the field; the defaults are 4D-fy's: two grids of one configuration, decoders 32-64-1 and 32-64-3."""
+
+    static: HashGridConfig = field(default_factory=HashGridConfig)
+    dynamic: HashGridConfig = field(default_factory=lambda: HashGridConfig(dimensions=4))
+    hidden: int = 64
+    layers: int = 1
+    blob: DensityBlob = MAGIC3D_BLOB
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+
+    def __post_init__(self):
+        if self.static.dimensions != 3 or self.dynamic.dimensions != 4:
+            raise ValueError("A hash field adds a static grid of 3 dimensions and a dynamic grid of 4. Set the grids' dimensions so.")
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "HashFieldConfig":
+        """The inverse of `dataclasses.asdict`, for files; sequences may be lists, as JSON makes them."""
+        background = dict(values["background"], colour=tuple(values["background"]["colour"]))
+        return cls(
+            static=HashGridConfig(**values["static"]),
+            dynamic=HashGridConfig(**values["dynamic"]),
+            hidden=values["hidden"],
+            layers=values["layers"],
+            blob=DensityBlob(**values["blob"]),
+            background=BackgroundConfig(**background),
+        )
+
+
+PAPER_FIELD = HashFieldConfig(background=BackgroundConfig(kind="network"))
+DEMO_FIELD = HashFieldConfig(
+    static=HashGridConfig(dimensions=3, levels=8, base_resolution=8, growth=12.0 ** (1 / 7), log2_table=15),  # 8 -> 96
+    dynamic=HashGridConfig(dimensions=4, levels=6, base_resolution=8, growth=8.0 ** (1 / 5), log2_table=15, time_ratio=0.5, time_cap=8),  # 8 -> 64
+    hidden=32,
+    blob=DEMO_BLOB,
+)
+
+
+class HashField(nn.Module):
+    """Density and colour at positions in [-1, 1]^3 and times in [0, 1] (4D-fy, section 3.1: features of both grids are added).
+
+    The dynamic table starts at zero, so the field is exactly static until something trains it. Levels and the blob's radius
+    can be scheduled; both travel with the state dict. Colours are sRGB in [0, 1]; densities are per unit length.
+    """
+
+    kind = "hash"
+
+    def __init__(self, config: HashFieldConfig = DEMO_FIELD, generator: torch.Generator | None = None):
+        super().__init__()
+        generator = generator or torch.Generator().manual_seed(0)
+        self.config = config
+        self.static = HashGrid(config.static, generator)
+        self.dynamic = HashGrid(config.dynamic, generator)
+        with torch.no_grad():
+            self.dynamic.table.zero_()
+        self.width = FEATURES * max(config.static.levels, config.dynamic.levels)
+        hidden = [config.hidden] * config.layers
+        self.density_decoder = MLP((self.width, *hidden, 1), generator)
+        self.colour_decoder = MLP((self.width, *hidden, 3), generator)
+        self.distant = Background(config.background, generator)
+        self.static_active, self.dynamic_active = float(config.static.levels), float(config.dynamic.levels)
+        self.blob_radius = config.blob.radius
+
+    def forward(self, positions: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Density (M,) and colour (M, 3) at `positions` (M, 3) and `times` (M,)."""
+        features = self.features(positions, times)
+        decoded = self.density_decoder(features)[:, 0]
+        return self.config.blob.density(decoded, positions, self.blob_radius), torch.sigmoid(self.colour_decoder(features))
+
+    def density(self, positions: Tensor, times: Tensor) -> Tensor:
+        """Density (M,) alone: for occupancy, normals and surfaces."""
+        decoded = self.density_decoder(self.features(positions, times))[:, 0]
+        return self.config.blob.density(decoded, positions, self.blob_radius)
+
+    def features(self, positions: Tensor, times: Tensor) -> Tensor:
+        """Added features (M, width) of both grids; the shorter one is padded with zeros."""
+        unit = (positions * 0.5 + 0.5).clamp(0.0, 1.0)
+        features = self.static(unit, self.static_active, self.width)
+        if self.is_static():
+            return features
+        instant = times.to(unit.dtype).clamp(0.0, 1.0)
+        return features + self.dynamic(torch.cat([unit, instant[:, None]], dim=1), self.dynamic_active, self.width)
+
+    def is_static(self) -> bool:
+        """Whether time changes nothing now: the dynamic table is zero and no gradient is wanted for it. Then it is skipped."""
+        table = self.dynamic.table
+        if self.dynamic_active == 0:
+            return True
+        return not (table.requires_grad and torch.is_grad_enabled()) and not table.any()
+
+    def background(self, directions: Tensor) -> Tensor | None:
+        """Colour (R, 3) infinitely far along unit `directions` (R, 3); None without a background."""
+        return self.distant(directions)
+
+    def roles(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by what they are for; stages train and freeze by these names."""
+        decoders = [*self.density_decoder.parameters(), *self.colour_decoder.parameters()]
+        return {
+            "static": [self.static.table],
+            "dynamic": [self.dynamic.table],
+            "decoder": decoders,
+            "material": [],
+            "background": list(self.distant.parameters()),
+        }
+
+    def set_levels(self, static_active: float, dynamic_active: float) -> None:
+        """Coarse to fine: how many levels of each grid take part; a fraction fades one in. More than there are means all."""
+        self.static_active = max(0.0, min(float(static_active), self.config.static.levels))
+        self.dynamic_active = max(0.0, min(float(dynamic_active), self.config.dynamic.levels))
+
+    def set_blob(self, radius: float) -> None:
+        """Set the radius of the density blob (4D-fy: .5 -> 5 over the last stage, so that parts may leave the centre)."""
+        if radius <= 0:
+            raise ValueError(f"A density blob's radius must be above 0, not {radius:g}.")
+        self.blob_radius = float(radius)
+
+    def clone(self) -> "HashField":
+        """An independent copy with the same values; parameters are trainable, whatever the original's are."""
+        other = copy.deepcopy(self)
+        return other.requires_grad_(True)
+
+    def get_extra_state(self) -> Tensor:
+        """The scheduled values, so that a saved field renders as it did."""
+        return torch.tensor([self.static_active, self.dynamic_active, self.blob_radius], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        static_active, dynamic_active, radius = state.tolist()
+        self.set_levels(static_active, dynamic_active)
+        self.set_blob(radius)
+
+
+def config_dict(config: HashFieldConfig) -> dict:
+    """The configuration as plain values for JSON."""
+    return dataclasses.asdict(config)
