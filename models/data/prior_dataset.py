@@ -19,11 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
 from ..geometry.cameras import RIG_DISTANCE, RIG_FOV_DEGREES, Cameras, orbit
-from ..networks.joint_scenes import JointScenes
+from ..networks.joint_scenes import JointScenes, LabelledPictures
 from .objects import render_object
 from .prompts import prompt
-from .styles import PHENOMENA, ObjectStyle, sample_style
+from .styles import COLOURS, PHENOMENA, SPECIES, ObjectStyle, sample_style
 
+SPECIES_NAMES = tuple(f"{phenomenon}: {species}" for phenomenon in PHENOMENA for species in SPECIES[phenomenon])
+COLOUR_NAMES = tuple(dict.fromkeys(colour for colours in COLOURS.values() for colour in colours))
 LAYOUTS = {  # role: (times, views, share of the batches)
     "views": (1, 4, 0.30),
     "video": (8, 1, 0.25),
@@ -79,6 +81,19 @@ class PriorDataset:
         prompts = tuple(self._prompt(int(index), scene, moments, views, time_count * view_count == 1, generator) for scene, index in enumerate(chosen))
         return JointScenes(pictures.flatten(0, 2).float() / 255, azimuth, elevation, spread(moments, 2), prompts, time_count * view_count)
 
+    def labelled(self, generator: Generator, count: int) -> LabelledPictures:
+        """`count` single pictures with the recogniser's labels."""
+        chosen, time, view = (torch.randint(size, (count,), generator=generator) for size in self.pictures.shape[:3])
+        styles = [self.styles[index] for index in chosen.tolist()]
+        index_of = lambda names, values: torch.tensor([names.index(value) for value in values])  # noqa: E731
+        return LabelledPictures(
+            self.pictures[chosen, time, view].float() / 255,
+            index_of(PHENOMENA, [style.phenomenon for style in styles]),
+            index_of(SPECIES_NAMES, [species_name(style) for style in styles]),
+            index_of(COLOUR_NAMES, [style.colour for style in styles]),
+            self.times[chosen, time],
+        )
+
     def _prompt(self, index: int, scene: int, moments: Tensor, views: Tensor, single: bool, generator: Generator) -> str:
         """Stage and view words only where one picture makes them true, and there in half of the prompts each."""
         say = torch.rand(2, generator=generator) < 0.5
@@ -91,6 +106,11 @@ class PriorDataset:
             generator=generator,
             split=self.config.split,
         )
+
+
+def species_name(style: ObjectStyle) -> str:
+    """The recogniser's name of a style's species (a blooming rose is another class than a withering one)."""
+    return f"{style.phenomenon}: {style.species}"
 
 
 def build_dataset(config: PriorDatasetConfig, folder: Path, report: Callable[[int, int], None], shard: int = 140) -> PriorDataset:

@@ -1,0 +1,195 @@
+"""A plain-torch triangle rasteriser: which face is seen at each pixel centre, and attributes interpolated there.
+
+Every face is expanded into the pixels of its bounding box, edge functions keep those inside, and one packed
+`scatter_reduce(amin)` on (depth bits << 32 | face) is the z-buffer. No loop over faces or pixels, any device.
+The visibility is found without gradient; barycentric coordinates and attributes of what is seen are recomputed with it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EMPTY = torch.iinfo(torch.int64).max
+
+
+@dataclass(frozen=True)
+class Visible:
+    """The covered pixels of a batch of pictures, as a flat list.
+
+    pixel (P,) int64: image * H * W + row * W + column. image (P,), face (P,) int64.
+    barycentric (P, 3): perspective-correct weights of the face's corners. depth (P,): distance along the camera's -Z.
+    front (P,) bool: the face is seen counter-clockwise.
+    """
+
+    pixel: Tensor
+    image: Tensor
+    face: Tensor
+    barycentric: Tensor
+    depth: Tensor
+    front: Tensor
+
+
+@dataclass(frozen=True)
+class MeshFragments:
+    """What each pixel sees. face_id (B, H, W) int64, -1 where empty; barycentric (B, H, W, 3); depth (B, H, W) along -Z,
+    0 where empty; attributes (B, H, W, C), 0 where empty; mask (B, H, W) bool."""
+
+    face_id: Tensor
+    barycentric: Tensor
+    depth: Tensor
+    attributes: Tensor
+    mask: Tensor
+
+
+def to_screen(vertices: Tensor, camera_to_world: Tensor, fov_y: Tensor, height: int, width: int) -> Tensor:
+    """Pixel x (right), y (down, row 0 at the top, centres at +0.5) and depth along -Z of world points: (B, N, 3)."""
+    rotation, position = camera_to_world[:, :3, :3], camera_to_world[:, :3, 3]
+    local = torch.baddbmm(-(position[:, None] @ rotation), vertices, rotation)  # (B, N, 3)
+    depth = -local[..., 2]
+    focal = 0.5 * height / torch.tan(0.5 * fov_y)  # (B,) pixels
+    scale = focal[:, None] / torch.where(depth.abs() < 1e-6, torch.full_like(depth, 1e-6), depth)
+    return torch.stack((0.5 * width + local[..., 0] * scale, 0.5 * height - local[..., 1] * scale, depth), -1)
+
+
+def visible(
+    screen: Tensor, faces: Tensor, height: int, width: int, near: float = 1e-2, pair_budget: int = 1 << 17
+) -> Visible:
+    """The nearest face at every pixel centre.
+
+    screen (B, Nv, 3) from `to_screen`; faces (Nf, 3) int64. Faces that reach closer than `near` are dropped whole.
+    About `pair_budget` (face, pixel) pairs are held at once; the default keeps them in a core's cache.
+    """
+    count, face_count = screen.shape[0], faces.shape[0]
+    with torch.no_grad():
+        corners = screen.detach()[:, faces.reshape(-1)].view(count * face_count, 9)  # x y z of three corners
+        keep, left, top, columns, rows = _boxes(corners, height, width, near)
+        buffer = torch.full((count * height * width,), EMPTY, dtype=torch.int64, device=screen.device)
+        for start, stop in _chunks(columns * rows, pair_budget):
+            part = slice(start, stop)
+            _draw(buffer, corners, keep[part], left[part], top[part], columns[part], rows[part], face_count, height, width)
+        pixel = (buffer != EMPTY).nonzero().squeeze(1)
+        face = buffer[pixel] & 0xFFFFFFFF
+    return _seen(screen, faces, pixel, face, height, width)
+
+
+def _boxes(corners: Tensor, height: int, width: int, near: float) -> tuple[Tensor, ...]:
+    """The faces whose bounding box holds a pixel centre, with the box's first column, row and its size."""
+    x, y, z = corners[:, 0::3], corners[:, 1::3], corners[:, 2::3]
+    left = (x.amin(1) - 0.5).ceil().clamp(min=0)
+    right = (x.amax(1) - 0.5).floor().clamp(max=width - 1)
+    top = (y.amin(1) - 0.5).ceil().clamp(min=0)
+    bottom = (y.amax(1) - 0.5).floor().clamp(max=height - 1)
+    keep = ((right >= left) & (bottom >= top) & (z.amin(1) > near)).nonzero().squeeze(1)
+    left, top = left[keep].long(), top[keep].long()
+    return keep, left, top, right[keep].long() - left + 1, bottom[keep].long() - top + 1
+
+
+def _chunks(pairs: Tensor, budget: int) -> list[tuple[int, int]]:
+    """Ranges of faces whose pairs sum to about `budget`."""
+    if pairs.numel() == 0:
+        return []
+    part = (pairs.cumsum(0) - 1) // budget
+    ends = torch.nonzero(part[1:] != part[:-1]).squeeze(1) + 1
+    edges = [0, *ends.tolist(), pairs.numel()]
+    return list(zip(edges[:-1], edges[1:]))
+
+
+def _planes(corners: Tensor) -> tuple[Tensor, Tensor]:
+    """Screen-linear functions of a triangle, as (n, 3) coefficients of (x, y, 1): barycentrics b1, b2 and 1/depth."""
+    x0, y0, z0, x1, y1, z1, x2, y2, z2 = corners.unbind(1)
+    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+    inverse = torch.where(area.abs() < 1e-12, torch.zeros_like(area), 1 / area)  # a degenerate face covers nothing
+    b1x, b1y = (y2 - y0) * inverse, (x0 - x2) * inverse
+    b2x, b2y = (y0 - y1) * inverse, (x1 - x0) * inverse
+    w0, w1, w2 = 1 / z0, 1 / z1, 1 / z2
+    wx, wy = b1x * (w1 - w0) + b2x * (w2 - w0), b1y * (w1 - w0) + b2y * (w2 - w0)
+    return torch.stack((x0, y0, b1x, b1y, b2x, b2y, w0, wx, wy), 1), area
+
+
+def _draw(buffer, corners, keep, left, top, columns, rows, face_count, height, width) -> None:
+    """Z-buffer one chunk of faces into `buffer`, in place."""
+    plane, area = _planes(corners[keep])
+    pairs = columns * rows
+    owner = torch.repeat_interleave(torch.arange(keep.numel(), device=keep.device), pairs)
+    local = torch.arange(owner.numel(), device=keep.device) - (pairs.cumsum(0) - pairs)[owner]
+    row = local // columns[owner]
+    x, y = left[owner] + local - row * columns[owner], top[owner] + row
+    x0, y0, b1x, b1y, b2x, b2y, w0, wx, wy = plane[owner].unbind(1)
+    dx, dy = x + 0.5 - x0, y + 0.5 - y0
+    b1, b2 = b1x * dx + b1y * dy, b2x * dx + b2y * dy
+    tolerance = -1e-5  # two faces that share an edge both claim it: no holes
+    inside = (b1 >= tolerance) & (b2 >= tolerance) & (b1 + b2 <= 1 - tolerance) & (area[owner] != 0)
+    inside = inside.nonzero().squeeze(1)
+    owner = owner[inside]
+    depth = 1 / (w0 + wx * dx + wy * dy)[inside].clamp(min=1e-9)
+    face = keep[owner]
+    image = face // face_count
+    key = (depth.view(torch.int32).long() << 32) | (face - image * face_count)
+    index = image * (height * width) + y[inside] * width + x[inside]
+    buffer.scatter_reduce_(0, index, key, "amin")
+
+
+def _seen(screen: Tensor, faces: Tensor, pixel: Tensor, face: Tensor, height: int, width: int) -> Visible:
+    """Perspective-correct barycentrics at the pixels that were won; differentiable in `screen`."""
+    area_of_image = height * width
+    image = pixel // area_of_image
+    inside = pixel - image * area_of_image
+    y = inside // width
+    x = inside - y * width
+    corner = (faces[face] + (image * screen.shape[1])[:, None]).reshape(-1)
+    corners = screen.reshape(-1, 3)[corner].view(-1, 9)
+    plane, area = _planes(corners)
+    x0, y0, b1x, b1y, b2x, b2y, w0, wx, wy = plane.unbind(1)
+    dx, dy = x + 0.5 - x0, y + 0.5 - y0
+    b1, b2 = (b1x * dx + b1y * dy).clamp(0, 1), (b2x * dx + b2y * dy).clamp(0, 1)
+    depth = 1 / (w0 + wx * dx + wy * dy)
+    weight1, weight2 = b1 * depth / corners[:, 5], b2 * depth / corners[:, 8]
+    barycentric = torch.stack((1 - weight1 - weight2, weight1, weight2), 1)
+    return Visible(pixel, image, face, barycentric, depth, area < 0)  # y grows downwards: counter-clockwise is negative
+
+
+def interpolate(seen: Visible, attributes: Tensor, faces: Tensor) -> Tensor:
+    """Vertex attributes (B, Nv, C), or (Nv, C) shared by all pictures, at the visible points: (P, C)."""
+    corner = faces[seen.face]
+    if attributes.dim() == 3:
+        corner = corner + (seen.image * attributes.shape[1])[:, None]
+        attributes = attributes.flatten(0, 1)
+    values = attributes[corner.reshape(-1)].view(-1, 3, attributes.shape[-1])
+    return torch.bmm(seen.barycentric[:, None], values).squeeze(1)
+
+
+def spread(values: Tensor, pixel: Tensor, shape: tuple[int, int, int], empty: float = 0) -> Tensor:
+    """Put (P, C) values back on their pixels: (B, H, W, C)."""
+    count, height, width = shape
+    full = values.new_full((count * height * width, values.shape[-1]), empty)
+    return full.index_put((pixel,), values).view(count, height, width, -1)
+
+
+def rasterise(
+    vertices: Tensor,
+    faces: Tensor,
+    attributes: Tensor,
+    camera_to_world: Tensor,
+    fov_y: Tensor,
+    height: int,
+    width: int,
+    pair_budget: int = 1 << 17,
+) -> MeshFragments:
+    """Draw a batch of meshes of one topology, each from its own camera.
+
+    vertices (B, Nv, 3) world; faces (Nf, 3); attributes (B, Nv, C) or (Nv, C); camera_to_world (B, 4, 4) OpenGL axes;
+    fov_y (B,) radians. Row 0 is the top, pixel centres at +0.5. Differentiable in attributes and, inside the
+    silhouette, in vertices (the silhouette itself gives no gradient).
+    """
+    screen = to_screen(vertices, camera_to_world, fov_y, height, width)
+    seen = visible(screen, faces, height, width, pair_budget=pair_budget)
+    shape = (vertices.shape[0], height, width)
+    face_id = spread(seen.face[:, None], seen.pixel, shape, -1)[..., 0]
+    return MeshFragments(
+        face_id=face_id,
+        barycentric=spread(seen.barycentric, seen.pixel, shape),
+        depth=spread(seen.depth[:, None], seen.pixel, shape)[..., 0],
+        attributes=spread(interpolate(seen, attributes, faces), seen.pixel, shape),
+        mask=face_id >= 0,
+    )
