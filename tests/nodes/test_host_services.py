@@ -1,0 +1,197 @@
+"""Residency, progress, paths and leaving inference mode: what long nodes lean on."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def sent(comfy, monkeypatch):
+    """What a client would receive: (value, total, has picture), texts."""
+    import comfy_execution.progress as progress_state
+
+    updates, texts = [], []
+
+    class Recorder(progress_state.ProgressHandler):
+        def update_handler(self, node_id, value, max_value, state, prompt_id, image=None):
+            updates.append((node_id, value, max_value, image))
+
+    registry = progress_state.ProgressRegistry("prompt", None)
+    registry.register_handler(Recorder("recorder"))
+    monkeypatch.setattr(progress_state, "global_progress_registry", registry)
+    from bloom4d.nodes.host import progress
+
+    monkeypatch.setattr(progress.HostCallback, "_send_text", lambda self, text: texts.append(text))
+    return progress, updates, texts
+
+
+class Clock:
+    """A clock that tests advance."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_every_step_is_reported_and_pictures_come_four_times_a_second(sent):
+    progress, updates, texts = sent
+    clock, drawn = Clock(), []
+    report = progress.HostCallback(20, "7", clock=clock)
+    for step in range(1, 21):
+        clock.now += 0.1
+        report(step, f"loss {step}", lambda: drawn.append(clock.now) or torch.full((1, 4, 4, 3), 0.5))
+    assert [value for _, value, _, _ in updates] == list(range(1, 21))
+    assert {(node, total) for node, _, total, _ in updates} == {("7", 20)}
+    assert 5 <= len(drawn) <= 8 and all(b - a > 0.24 for a, b in zip(drawn, drawn[1:]))
+    assert sum(image is not None for *_, image in updates) == len(drawn)
+    picture = next(image for *_, image in updates if image is not None)
+    assert picture[0] == "JPEG" and picture[1].getpixel((1, 1)) == (128, 128, 128)
+    assert texts[0] == "step 1/20, loss 1, 2 s left" and texts[-1] == "step 20/20, loss 20"
+    assert len(texts) < 12
+
+
+def test_time_left_counts_only_the_steps_of_this_run(sent):
+    progress, _, texts = sent
+    clock = Clock()
+    report = progress.HostCallback(1000, "7", first=900, clock=clock)
+    clock.now += 20
+    report(910)
+    assert texts == ["step 910/1000, 3 min 00 s left"]
+    assert [progress.duration(s) for s in (5, 61, 3600 * 2 + 299)] == ["5 s", "1 min 01 s", "2 h 04 min"]
+
+
+def test_a_failing_preview_never_ends_the_run(sent, caplog):
+    progress, updates, _ = sent
+    clock = Clock()
+    report = progress.HostCallback(3, "7", clock=clock)
+    for step in range(1, 4):
+        clock.now += 1
+        report(step, preview=lambda: 1 / 0)
+    assert len(updates) == 3 and caplog.text.count("ZeroDivisionError") == 1
+
+
+def test_interrupts_are_seen_at_every_step_even_without_a_client(sent):
+    import comfy.model_management as management
+
+    progress, _, _ = sent
+    report = progress.HostCallback(3)  # outside the host: no node is executing
+    report(1)
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        report(2)
+    report(3)  # obeyed once, then over
+
+
+def test_models_are_placed_and_reported(comfy, synthetic):
+    import comfy.model_management as management
+
+    from bloom4d.nodes.host import residency
+
+    management.unload_all_models()
+    assert residency.report() == "no model is loaded"
+    model = synthetic.image_model()
+    residency.make_resident([model], 1e6)
+    (placed,) = residency.placements()
+    weights = sum(p.numel() * p.element_size() for p in model.model.parameters())
+    assert placed.name == "CameraModel" and placed.loaded_bytes == placed.total_bytes >= weights
+    assert "MiB on cpu" in residency.report()
+    residency.make_room(1e18)  # nothing to evict for on the CPU
+    assert residency.placements() == [placed]
+
+
+def test_chunks_follow_free_memory(comfy, monkeypatch):
+    import comfy.model_management as management
+
+    from bloom4d.nodes.host import residency
+
+    monkeypatch.setattr(management, "get_free_memory", lambda device: 1000)
+    assert residency.chunk_size(1, 100) == 100
+    assert residency.chunk_size(10, 100) == 32
+    assert residency.chunk_size(1e9, 100) == 1
+    assert residency.chunk_size(10, 100, share=1.0) == 100
+
+
+@dataclass(frozen=True)
+class Bag:
+    tensor: torch.Tensor
+    label: str
+
+
+def test_clones_are_ordinary_wherever_they_hide(comfy):
+    from bloom4d.nodes.host.inference import gradients, ordinary
+
+    layer = torch.nn.Linear(2, 2)
+    layer.register_buffer("count", torch.ones(1))
+    given = {"a": [torch.ones(2), (torch.zeros(1), 3)], "b": Bag(torch.ones(3), "x"), "c": layer}
+    assert given["a"][0].is_inference() and layer.weight.is_inference()
+    with gradients():
+        clone = ordinary(given)
+        tensors = [clone["a"][0], clone["a"][1][0], clone["b"].tensor, clone["c"].weight, clone["c"].count]
+        assert not any(value.is_inference() for value in tensors)
+        assert clone["a"][1][1] == 3 and clone["b"].label == "x"
+        leaf = clone["a"][0].requires_grad_()
+        (clone["c"](leaf) * clone["b"].tensor[:2]).sum().backward()
+        assert leaf.grad is not None and clone["c"].weight.grad is not None
+        with pytest.raises(RuntimeError, match="[Ii]nference"):
+            given["c"](leaf).sum().backward()  # the originals still refuse
+    assert torch.is_inference_mode_enabled()
+    with pytest.raises(AssertionError):
+        ordinary(given)
+
+
+@pytest.fixture
+def paths(comfy, tmp_path, monkeypatch):
+    import folder_paths
+
+    from bloom4d.nodes.host import paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", dict(folder_paths.folder_names_and_paths))
+    (tmp_path / "output").mkdir()
+    return paths
+
+
+def test_runs_lie_in_the_output_folder_and_nowhere_else(paths, tmp_path):
+    folder = paths.run_folder("roses/red: 1?", "abc")
+    assert folder == tmp_path / "output/bloom4d/runs/roses/red_ 1_/abc"
+    assert paths.runs_of("roses/red: 1?") == []
+    folder.mkdir(parents=True)
+    assert paths.runs_of("roses/red: 1?") == [folder]
+    for prefix in ("../x", "a/../../x", "/etc", "a\\..\\..\\b"):
+        with pytest.raises(ValueError, match="leads out of the output folder"):
+            paths.run_folder(prefix, "abc")
+        with pytest.raises(ValueError, match="leads out"):
+            paths.output_file(prefix, "glb")
+    (tmp_path / "output/bloom4d/runs/link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        paths.run_folder("link", "abc")
+
+
+def test_output_files_are_numbered(paths, tmp_path):
+    first = paths.output_file("fields/rose", "safetensors")
+    assert first == tmp_path / "output/fields/rose_00001_.safetensors"
+    first.touch()
+    assert paths.output_file("fields/rose", ".safetensors").name == "rose_00002_.safetensors"
+    assert paths.temp_file("preview.png").parent == tmp_path / "temp/bloom4d"
+
+
+def test_the_model_folder_lists_safetensors_only_and_keeps_extra_paths(paths, tmp_path):
+    import folder_paths
+
+    extra = tmp_path / "elsewhere"
+    folder_paths.folder_names_and_paths["bloom4d"] = ([str(extra)], set())
+    paths.register_model_folder()
+    paths.register_model_folder()
+    for folder in (extra, tmp_path / "models/bloom4d"):
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}.safetensors").touch()
+        (folder / "readme.txt").touch()
+    assert paths.list_weights() == ["bloom4d.safetensors", "elsewhere.safetensors"]
+    assert paths.weights_file("elsewhere.safetensors") == extra / "elsewhere.safetensors"
+    with pytest.raises(ValueError, match='"none.safetensors" is missing. Put it into .*models/bloom4d'):
+        paths.weights_file("none.safetensors")
