@@ -11,6 +11,7 @@ from .styles import ObjectStyle
 
 COLUMNS, ROWS = 24, 40
 BROWN, BLACK = (0.30, 0.17, 0.07), (0.12, 0.085, 0.07)
+MOULD = (0.66, 0.70, 0.62)
 SPOTS = 22
 CROWN = (0.50, 0.48, 0.0)  # where a bunch hangs
 
@@ -46,6 +47,11 @@ def _rot(style: ObjectStyle, t: Tensor, offset: int) -> Tensor:
     return inside.amax(-1).clamp(0, 1)
 
 
+def _mould(style: ObjectStyle, t: Tensor, offset: int) -> Tensor:
+    """Where grey mould has settled at the end: (T, U, V)."""
+    return _rot(style, (t - 0.70).clamp(min=0) * 1.6, offset + 40) * 0.85
+
+
 def _skin(style: ObjectStyle, t: Tensor, offset: int) -> Tensor:
     """Colour of the skin (T, 1, U, V, 3)."""
     s = unit(ROWS)
@@ -64,6 +70,7 @@ def _skin(style: ObjectStyle, t: Tensor, offset: int) -> Tensor:
     colour = mix(colour.expand(len(t), 1, COLUMNS, ROWS, 3), dark, _rot(style, t, offset)[:, None])
     late = shape(ramp(t, 0.70, 1.0), 0) * 0.85
     colour = mix(colour, torch.tensor(BLACK), late)
+    colour = mix(colour, torch.tensor(MOULD), _mould(style, t, offset)[:, None])
     colour = mix(colour, torch.tensor((0.12, 0.09, 0.06)), shape((s < 0.04).float(), 3) * 0.95)  # the blossom end
     return mix(colour, torch.tensor((0.40, 0.32, 0.12)), shape(ramp(s, 0.90, 0.96), 3) * 0.6 * (1 - shape(ramp(t, 0.3, 0.8), 0)))
 
@@ -113,7 +120,7 @@ def _bunch(style: ObjectStyle, t: Tensor) -> list[Patch]:
     """Four bananas that hang from one stem and fan out."""
     patches = []
     for index, (spin, side) in enumerate(((0.98, -26.0), (0.62, -10.0), (0.24, 8.0), (-0.14, 26.0))):
-        fruit = _spun(_fruit(style, t, 3 * index, 0.60, 1.75), spin)
+        fruit = _spun(_fruit(style, t, 3 * index, 0.56, 1.75), spin)
         points = fruit.points - fruit.points[:, :, :, -1:].mean(2, keepdim=True)  # the stem end is the origin
         points = yaw(points, torch.tensor(radians(side))) + torch.tensor(CROWN)
         patches.append(replace(fruit, points=yaw(points, torch.tensor(style.yaw))))

@@ -32,7 +32,7 @@ class Bread:
 BREADS = {
     "loaf": Bread(0.78, 0.50, 0.92, 2.6, 4, 0.30, 0.075),
     "round": Bread(0.72, 0.72, 0.92, 2.0, 0, 0.0, 0.070),
-    "baguette": Bread(0.88, 0.31, 0.48, 2.3, 5, 0.75, 0.060),
+    "baguette": Bread(0.84, 0.31, 0.48, 2.3, 5, 0.75, 0.060),
     "tin": Bread(0.76, 0.42, 0.98, 3.4, 1, 0.0, 0.060),
 }
 
@@ -99,10 +99,10 @@ def _crust(style: ObjectStyle, t: Tensor, dome: Tensor, cut: Tensor) -> Tensor:
     crust = torch.tensor(CRUST[style.colour]) * style.shade
     done = shape(ramp(t, 0.08, 1.0), 0)
     ragged = 0.05 * torch.cos(turn(56) * 7)[:, None] * torch.sin(dome * 9)
-    brown = (done * 1.35 - 0.35 * (1 - dome) + ragged * (1 - done)).clamp(0, 1)
+    brown = (done * 1.12 - 0.22 * (1 - dome) * (1 - 0.45 * done) + ragged * (1 - done)).clamp(0, 1)
     colour = mix(torch.tensor(DOUGH), torch.tensor((0.93, 0.75, 0.42)), (brown * 2).clamp(0, 1))
     colour = mix(colour, crust, (brown * 2 - 1).clamp(0, 1))
-    pale = mix(torch.tensor(CRUMB), torch.tensor((0.95, 0.74, 0.42)), done)
+    pale = mix(torch.tensor(CRUMB), torch.tensor((0.97, 0.82, 0.52)), done)
     return mix(colour, pale, (cut * 1.25).clamp(0, 1) * 0.9)
 
 

@@ -51,20 +51,20 @@ class Flower:
 FLOWERS = {
     "rose": Flower(
         (
-            Whorl(5, 0.52, 0.29, 76, 34, 0.30, 0.02),
+            Whorl(5, 0.50, 0.29, 76, 34, 0.30, 0.02),
             Whorl(5, 0.48, 0.27, 54, 26, 0.45, 0.02, 36, 0.10),
             Whorl(5, 0.43, 0.23, 34, 16, 0.55, 0.02, 12, 0.22),
             Whorl(4, 0.38, 0.18, 17, 4, 0.60, 0.01, 50, 0.34),
             Whorl(3, 0.34, 0.13, 4, -14, 0.60, 0.01, 20, 0.40),
         ),
-        0.05, (0.85, 0.65, 0.20), 38, "stem", 0.22, 0.30,
+        0.05, (0.85, 0.65, 0.20), 38, "stem", 0.22, 0.27,
     ),
     "daisy": Flower(
-        (Whorl(13, 0.44, 0.088, 86, 8, 0.15, 0.13, 0, 0.0, 0.70, 0.45),), 0.19, (0.98, 0.72, 0.06), 52, "rosette", 0.24, 0.30, 0.030
+        (Whorl(13, 0.44, 0.088, 86, 8, 0.15, 0.13, 0, 0.0, 0.70, 0.45),), 0.19, (0.98, 0.72, 0.06), 52, "rosette", 0.24, 0.30, 0.038
     ),
     "tulip": Flower(
-        (Whorl(3, 0.58, 0.28, 22, 28, 0.55, 0.06, 60), Whorl(3, 0.56, 0.26, 12, 20, 0.60, 0.03, 0, 0.05)),
-        0.08, (0.95, 0.85, 0.25), 14, "sword", 0.10, 0.04, 0.042,
+        (Whorl(3, 0.57, 0.28, 22, 28, 0.55, 0.06, 60), Whorl(3, 0.56, 0.26, 12, 20, 0.60, 0.03, 0, 0.05)),
+        0.08, (0.95, 0.85, 0.25), 14, "sword", 0.10, 0.00, 0.042,
     ),
     "sunflower": Flower(
         (
@@ -109,9 +109,9 @@ def build_withering(style: ObjectStyle, t: Tensor) -> list[Patch]:
     flower = FLOWERS[style.species]
     state = State(
         open=torch.ones_like(t),
-        grown=1 - 0.25 * ramp(t, 0.1, 1),
+        grown=1 - 0.28 * ramp(t, 0.05, 0.9),
         dead=ramp(t, 0.08, 0.95),
-        droop=radians(105) * ramp(t, 0.0, 1.0) ** 1.2,
+        droop=radians(100) * ramp(t, 0.0, 1.0) ** 1.2,
         tilt=torch.full_like(t, radians(flower.tilt * 0.8)),
         top=GROUND + (flower.vase_top - GROUND) * style.height - 0.06 * t,
         falling=t,
@@ -138,7 +138,7 @@ def _moved(patch: Patch, points: Tensor) -> Patch:
 def _stem(flower: Flower, state: State, side: float, style: ObjectStyle) -> tuple[Patch, Tensor, Tensor]:
     """The stem, its tip (T, 3) and the lean of its last piece (T,)."""
     s = unit(16)
-    angle = state.droop[:, None] * smooth(s, 0.48, 0.95)  # (T, V)
+    angle = state.droop[:, None] * smooth(s, 0.56, 1.0)  # (T, V)
     length = state.top - GROUND
     step = torch.cat((torch.zeros(1), torch.full((15,), 1 / 15)))
     outward = (torch.sin(angle) * step).cumsum(-1) * length[:, None]
@@ -170,7 +170,7 @@ def _whorl(style: ObjectStyle, whorl: Whorl, state: State, index: int) -> Patch:
     cup = whorl.cup * (1.5 - 0.8 * open_now) + 1.2 * limp
     crumple = limp[..., None] * torch.sin(9 * s + 2.4 * torch.arange(count)[:, None])
     azimuth = turn(count) + radians(whorl.offset) + style.yaw + style.wobble(3 + index, count, radians(3))
-    points = blade(angle, length, width[..., None] * outline, cup[..., None] + 0.7 * crumple, azimuth, whorl.base * style.size * state.grown[:, None])
+    points = blade(angle, length, width[..., None] * outline, cup[..., None] + 0.7 * crumple, azimuth, whorl.base * style.size * state.grown[:, None] * (0.35 + 0.65 * state.open[:, None]))
     return Patch("petal", points, _petal_colour(style, state, count, index), 0.6, occlusion=_petal_shadow(style, open_now), emission=0.10)
 
 
@@ -219,7 +219,7 @@ def _sepals(style: ObjectStyle, flower: Flower, state: State) -> Patch:
     angle = lean[:, None, None] + (radians(-34) + radians(outer.curl + 40) * state.open[:, None, None]) * s
     length = (size * (0.75 + 0.25 * state.grown) * style.size)[:, None]
     width = (0.11 if style.species != "sunflower" else 0.17) * petal_width(ROWS, 0.4, 0.5, 0.9)
-    points = blade(angle, length, width[None, None], torch.tensor(0.5), turn(5) + style.yaw + 0.3, (outer.base * 0.9 + 0.02) * state.grown[:, None])
+    points = blade(angle, length, width[None, None], torch.tensor(0.5), turn(5) + style.yaw + 0.3, (outer.base * (0.35 + 0.65 * state.open) + 0.01)[:, None] * state.grown[:, None])
     points = points - torch.tensor((0.0, 0.045, 0.0))
     colour = mix(torch.tensor(LEAF), torch.tensor((0.44, 0.36, 0.17)), shape(state.dead, 0))
     return Patch("sepal", points, colour, 0.7)

@@ -116,16 +116,16 @@ def _bean(style: ObjectStyle, t: Tensor) -> list[Patch]:
     twine = (ramp(path[..., 1] - SOIL, 0.1, 0.3) * 0.065)[..., None]
     phase = (path[..., 1] - SOIL) * 11
     path = path + twine * torch.stack((torch.sin(phase), torch.zeros_like(phase), torch.cos(phase)), -1)
-    stem = Patch("stem", tube(path[:, None], 0.024 * (1.1 - 0.5 * unit(14))[None, None] * ramp(height, 0, 0.3)[:, None, None], 6), stem.albedo, 0.6, wrap=True)
+    stem = Patch("stem", tube(path[:, None], 0.030 * (1.1 - 0.5 * unit(14))[None, None] * ramp(height, 0, 0.3)[:, None, None], 6), stem.albedo, 0.6, wrap=True)
     stick = torch.stack((torch.zeros(2), torch.tensor((SOIL - 0.02, 0.80)), torch.zeros(2)), -1)
-    stake = Patch("stick", tube(stick[None, None], torch.full((1, 1, 2), 0.022), 6), torch.tensor((0.66, 0.48, 0.28)), 0.9, wrap=True)
+    stake = Patch("stick", tube(stick[None, None], torch.full((1, 1, 2), 0.030), 6), torch.tensor((0.66, 0.48, 0.28)), 0.9, wrap=True)
     index = torch.arange(7)
     level = (0.24 + 0.135 * index) * style.height
     azimuth = torch.deg2rad(torch.tensor((80.0, 260, 20, 200, 110, 290, 60))) + style.wobble(0, 7, radians(4))
     grown = ((t[:, None] - 0.18 - 0.105 * index) / 0.26).clamp(0, 1)
-    size = torch.stack((0.23 - 0.014 * index, 0.48 - 0.028 * index), 1)
+    size = torch.stack((0.27 - 0.016 * index, 0.52 - 0.030 * index), 1)
     heart = petal_width(ROWS, 0.28, 0.55, 0.95)
-    leaves = _leaves(style, path, height, level, azimuth, grown, size, heart, (0.24, 0.60, 0.18), 74, 50, 0.25, 0.05)
+    leaves = _leaves(style, path, height, level, azimuth, grown, size, heart, (0.24, 0.60, 0.18), 66, 44, 0.25, 0.05)
     return [stake, stem, _seed_leaves(style, path, height, t), leaves, _pods(style, t)]
 
 
@@ -134,10 +134,10 @@ def _pods(style: ObjectStyle, t: Tensor) -> Patch:
     azimuth = torch.deg2rad(torch.tensor((40.0, 150.0, 235.0, 330.0))) + style.yaw
     top = torch.tensor((0.42, 0.16, 0.30, 0.04)) * style.height
     grown = ((t[:, None] - 0.62 - 0.05 * torch.arange(4)) / 0.3).clamp(TINY, 1)
-    out = (0.12 + 0.10 * s * (1 - 0.5 * s)) * grown[..., None]
+    out = (0.16 + 0.16 * s * (1 - 0.5 * s)) * grown[..., None]
     down = top[:, None] - 0.36 * s * grown[..., None]
     path = torch.stack((out * torch.sin(azimuth)[:, None], down, out * torch.cos(azimuth)[:, None]), -1)
-    radius = 0.034 * torch.sin((s * 0.94 + 0.03) * pi).sqrt() * (1 + 0.18 * torch.cos(s * 8 * pi)) * grown[..., None]
+    radius = 0.048 * torch.sin((s * 0.94 + 0.03) * pi).sqrt() * (1 + 0.18 * torch.cos(s * 8 * pi)) * grown[..., None]
     return Patch("pod", tube(path, radius, 6, (1.0, 0.0, 0.3)), torch.tensor((0.52, 0.78, 0.22)), 0.5, wrap=True)
 
 
@@ -145,17 +145,17 @@ def _fern(style: ObjectStyle, t: Tensor) -> list[Patch]:
     """Fronds that unroll from fiddleheads, with toothed edges."""
     count, rows = 9, 25
     s = unit(rows)
-    azimuth = torch.deg2rad(torch.arange(count) * 40.0 + 20) + style.yaw + style.wobble(0, count, radians(4))
-    inner = torch.arange(count) % 3  # three rings of fronds come up one after the other
+    azimuth = torch.deg2rad(torch.tensor((62.0, 134.0, 206.0, 278.0, 350.0, 95.0, 215.0, 335.0, 20.0))) + style.yaw + style.wobble(0, count, radians(4))
+    inner = torch.tensor((0, 0, 0, 0, 0, 1, 1, 1, 2))  # three rings of fronds come up one after the other
     grown = ((t[:, None] - 0.02 - 0.10 * inner) / (0.96 - 0.10 * inner)).clamp(TINY, 1) ** 0.85
-    length = torch.tensor((1.06, 0.96, 1.08))[inner] * grown**0.85 * style.height
-    lean = torch.deg2rad(torch.tensor((30.0, 20.0, 8.0)))[inner] * (0.4 + 0.6 * grown)
+    length = torch.tensor((0.97, 1.03, 1.04))[inner] * grown**0.85 * style.height
+    lean = torch.deg2rad(torch.tensor((42.0, 24.0, 4.0)))[inner] * (0.4 + 0.6 * grown)
     roll = 4.0 * (1 - smooth(grown, 0.10, 0.60))  # the coil of a fiddlehead
-    droop = torch.deg2rad(torch.tensor((92.0, 84.0, 52.0)))[inner] * grown
+    droop = torch.deg2rad(torch.tensor((88.0, 62.0, 40.0)))[inner] * grown
     angle = lean[..., None] + droop[..., None] * s**1.3 + roll[..., None] * (s - 0.35).clamp(min=0) ** 1.2
     teeth = torch.where(torch.arange(rows) % 2 == 0, 0.42, 1.0)
     outline = (0.10 + 0.90 * torch.sin((s * 0.86 + 0.06).clamp(0, 1) * pi) ** 0.8) * teeth * ramp(s, -0.02, 0.25) * (1 - 0.9 * s**6)
-    half = 0.155 * style.width * smooth(grown, 0.1, 0.8)[..., None].clamp(min=0.15) * outline
+    half = 0.17 * style.width * smooth(grown, 0.1, 0.8)[..., None].clamp(min=0.15) * outline
     points = blade(angle, length, half, torch.tensor(-0.25), azimuth, torch.tensor(0.03), 5)
     points = points + torch.tensor((0.0, SOIL + 0.02, 0.0))
     vein = ((unit(5) * 2 - 1).abs() < 0.3).float()[:, None] * 0.45
@@ -172,9 +172,9 @@ def _tomato(style: ObjectStyle, t: Tensor) -> list[Patch]:
     level = (0.24 + 0.115 * index) * style.height
     azimuth = torch.deg2rad(torch.tensor((95.0, 265, 10, 180, 60, 235, 310, 120))) + style.wobble(0, 8, radians(4))
     grown = ((t[:, None] - 0.17 - 0.085 * index) / 0.30).clamp(0, 1)
-    size = torch.stack((0.20 - 0.012 * index, 0.58 - 0.042 * index), 1)
+    size = torch.stack((0.24 - 0.014 * index, 0.62 - 0.045 * index), 1)
     lobes = torch.tensor((0.10, 0.16, 0.85, 0.35, 1.0, 0.42, 0.85, 0.40, 0.50, 0.0))
-    leaves = _leaves(style, path, height, level, azimuth, grown, size, lobes, (0.20, 0.48, 0.17), 60, 56, 0.2)
+    leaves = _leaves(style, path, height, level, azimuth, grown, size, lobes, (0.22, 0.52, 0.18), 56, 44, 0.2)
     return [stem, _seed_leaves(style, path, height, t), leaves, *_fruit(style, t)]
 
 

@@ -229,7 +229,7 @@ def default_prompt(phenomenon: str) -> str:
 
 def parse_phenomenon(text: str) -> str | None:
     """Which of the seven phenomena a prompt names, or None; a hint for messages, nothing depends on it."""
-    text = " " + re.sub(r"[^a-z]+", " ", text.lower()) + " "
+    text = " " + re.sub(r"[^a-z]+", " ", text.lower().replace("flowerpot", "pot").replace("flower pot", "pot")) + " "
     for phenomenon in ("ice cream melting", "candle burning", "banana rotting", "bread baking"):
         if any(f" {key}" in text for key in WORDS[phenomenon].keys):
             return phenomenon
