@@ -69,8 +69,9 @@ class Lines:
             self._draw()
 
     def _text(self, data):
-        self.text = " ".join(data["text"].split())
-        self._draw()
+        if "\n" not in data["text"].strip():  # longer texts are results and are printed at the end
+            self.text = data["text"].strip()
+            self._draw()
 
     def _preview(self, data):
         if self.first_preview is None:
@@ -83,19 +84,20 @@ class Lines:
         return f"{clock(pace * (self.of - self.value))} left"
 
     def _line(self, end: str) -> str:
-        step = f"step {self.value:g}/{self.of:g}" if self.of else ""
-        text = "" if self.text.startswith(step or "\0") else self.text
-        parts = [self.titles.get(self.node, str(self.node)), step, text, end]
+        """`end` when the node is done, else the time left; a text that counts steps itself replaces our counting."""
+        counted = self.text.startswith("step ")
+        step = f"step {self.value:g}/{self.of:g}" if self.of and not counted else ""
+        parts = [self.titles.get(self.node, str(self.node)), step, self.text, end or ("" if counted else self._left())]
         return f"[{min(self.done, len(self.titles)):2}/{len(self.titles)}] " + "  ".join(part for part in parts if part)
 
     def _draw(self):
         if self.node is None:
             return
         if self.live:
-            self._write(self._line(self._left()), final=False)
+            self._write(self._line(""), final=False)
         elif self.now() - self.last_line >= EVERY:
             self.last_line = self.now()
-            self._write(self._line(self._left()), final=True)
+            self._write(self._line(""), final=True)
 
     def _write(self, line: str, final: bool):
         if self.live:

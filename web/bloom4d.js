@@ -1,4 +1,5 @@
-// The only script of the pack that the browser imports by itself: colours of our links, and the reason of a failed node as a toast.
+// The only script of the pack that the browser imports by itself: colours of our links,
+// texts that our nodes return, and the reason of a failed node as a toast.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
@@ -26,8 +27,29 @@ function showReason({ detail }) {
   app.extensionManager.toast.add({ severity: "error", summary: node?.title ?? detail.node_type, detail: line, life: 15000 });
 }
 
+/** A read-only text below a node's sockets; made once, then refilled. */
+function showText(node, text) {
+  let widget = node.widgets?.find((candidate) => candidate.name === "bloom4d_text");
+  if (!widget) {
+    const area = Object.assign(document.createElement("textarea"), { readOnly: true, className: "comfy-multiline-input" });
+    area.dataset.captureWheel = "true"; // otherwise the wheel zooms the graph instead of scrolling the text
+    widget = node.addDOMWidget("bloom4d_text", "text", area, { serialize: false, hideInPanel: true, getMinHeight: () => 120 });
+    widget.serialize = false; // a result does not belong into the saved workflow
+    node.setSize([Math.max(node.size[0], 420), Math.max(node.size[1], 220)]);
+  }
+  widget.element.value = text;
+}
+
 app.registerExtension({
   name: "bloom4d",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (!OURS.test(nodeData.name)) return;
+    const before = nodeType.prototype.onExecuted;
+    nodeType.prototype.onExecuted = function (output) {
+      before?.apply(this, arguments);
+      if (output?.text?.length) showText(this, output.text.join("\n"));
+    };
+  },
   setup() {
     Object.assign(app.canvas.default_connection_color_byType, LINK_COLORS);
     Object.assign(app.canvas.constructor.link_type_colors, LINK_COLORS);

@@ -53,5 +53,10 @@ def test_running_from_the_browser_shows_the_report_on_the_node(page):
     show_graph(page)
     kind, detail = browser.queue(page)
     assert kind == "execution_success", detail
-    outputs = page.evaluate("() => window.app.nodeOutputs")
-    assert any("Bloom4D" in output["text"][0] for output in outputs.values() if "text" in output)
+    shown = page.locator("textarea[readonly]").input_value()
+    assert shown.startswith("Bloom4D 0.") and "Device: " in shown
+
+
+def test_a_shown_text_is_not_saved(page):
+    saved = page.evaluate("() => window.app.rootGraph.serialize()")
+    assert "Device: " not in str(saved)
