@@ -1,6 +1,7 @@
 """Progress, previews, loss text and interrupts of a long node, on the host's own channels."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 
@@ -98,7 +99,6 @@ class HostCallback:
         get_progress_state().update_progress(self.node_id, self.done, self.total, image)
 
     def _send_text(self, text: str):
-        from server import PromptServer  # the web server exists only in the running host
-
-        if getattr(PromptServer, "instance", None) is not None:
-            PromptServer.instance.send_progress_text(text, self.node_id)
+        server = sys.modules.get("server")  # exists only in the running host
+        if server is not None and getattr(server.PromptServer, "instance", None) is not None:
+            server.PromptServer.instance.send_progress_text(text, self.node_id)
