@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..geometry.cameras import Cameras
 from .directions import ViewDirections
@@ -146,15 +145,6 @@ def draw_levels(config: Distillation, cameras: Cameras, latents: int, step: int,
     return config.levels.draw(step, steps, draws, generator).repeat_interleave(repeats)
 
 
-def to_native_size(rgb: Tensor, alpha: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Resize premultiplied pictures (B, H, W, 3) and (B, H, W) bilinearly to a prior's size."""
-    if tuple(rgb.shape[1:3]) == tuple(size):
-        return rgb, alpha
-    stacked = torch.cat([rgb, alpha[..., None]], dim=-1).movedim(-1, 1)
-    resized = functional.interpolate(stacked, tuple(size), mode="bilinear", align_corners=False).movedim(1, -1)
-    return resized[..., :3], resized[..., 3]
-
-
 def distill(
     rgb: Tensor, alpha: Tensor, cameras: Cameras, prior: Prior, config: Distillation, step: int, steps: int, generator: torch.Generator
 ) -> Distilled:
@@ -162,7 +152,7 @@ def distill(
 
     A prior without alpha expects pictures that are already composited. Levels are drawn before noise, both from `generator`.
     """
-    latents = prior.encode(*to_native_size(rgb, alpha, prior.native_size))
+    latents = prior.encode(rgb, alpha)
     x0 = latents.detach()
     levels = draw_levels(config, cameras, x0.shape[0], step, steps, generator)
     noise = torch.randn(x0.shape, generator=generator, dtype=torch.float32).to(x0)

@@ -19,7 +19,7 @@ class Prior(Protocol):
     accepts_alpha: bool  # the encoder reads alpha; otherwise pictures are composited before it
 
     def encode(self, rgb: Tensor, alpha: Tensor) -> Tensor:
-        """Latents of premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both in [0, 1]."""
+        """Latents of premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both in [0, 1], resized bilinearly to the native size."""
 
     def sigma_at(self, percent: Tensor) -> Tensor:
         """Noise levels at fractions of the schedule, 0 the noisiest and 1 clean; finite everywhere."""

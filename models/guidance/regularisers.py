@@ -3,8 +3,16 @@
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn import functional
 
+from ..fields.field import Field
+from ..geometry.cameras import Cameras
+from ..render.deferred import RenderedViews
 from .schedules import Schedule, constant
+
+VISIBLE = 0.5  # opacity from which a ray has a surface
+OFFSET = 0.01  # of finite differences: shorter than any cell of the finest grids in use
+TETRAHEDRON = ((1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ def sparsity(opacity: Tensor) -> Tensor:
 
 def z_variance(variance: Tensor, opacity: Tensor) -> Tensor:
     """Mean variance of depth along the rays that hit something (opacity > 0.5); 0 when none does."""
-    hit = (opacity.detach() > 0.5).to(variance)
+    hit = (opacity.detach() > VISIBLE).to(variance)
     return (variance * hit).sum() / hit.sum().clamp_min(1.0)
 
 
@@ -48,3 +56,39 @@ def orientation(normals: Tensor, directions: Tensor, weights: Tensor) -> Tensor:
     weights = weights.detach()
     facing_away = (normals * directions).sum(-1).clamp_min(0.0)
     return (weights * facing_away.square()).sum() / (weights > 0).sum().clamp_min(1)
+
+
+def penalty(weights: dict[str, float], views: RenderedViews, cameras: Cameras, field: Field) -> Tensor:
+    """The weighted sum of the regularisers named in `weights`."""
+    total = views.opacity.new_zeros(())
+    for name, weight in weights.items():
+        total = total + weight * _one(name, views, cameras, field)
+    return total
+
+
+def _one(name: str, views: RenderedViews, cameras: Cameras, field: Field) -> Tensor:
+    if name == "opaque":
+        return opaque(views.opacity)
+    if name == "sparsity":
+        return sparsity(views.opacity)
+    if name == "z_variance":
+        return z_variance(views.z_variance, views.opacity)
+    return _surface_orientation(views, cameras, field)
+
+
+def _surface_orientation(views: RenderedViews, cameras: Cameras, field: Field) -> Tensor:
+    """`orientation` with each visible ray's samples gathered at its mean depth, where nearly all of its weight lies."""
+    height, width = views.opacity.shape[1:]
+    origins, directions, times = cameras.rays(height, width)
+    opacity, depth = views.opacity.detach().flatten(), views.depth.detach().flatten()
+    seen = (opacity > VISIBLE).nonzero()[:, 0]
+    points = origins[seen] + directions[seen] * (depth[seen] / opacity[seen])[:, None]
+    return orientation(density_normals(field, points, times[seen]), directions[seen], opacity[seen])
+
+
+def density_normals(field: Field, positions: Tensor, times: Tensor) -> Tensor:
+    """Unit normals (M, 3), minus the density's gradient by finite differences; differentiable in the field's parameters."""
+    corners = positions.new_tensor(TETRAHEDRON)  # (4, 3)
+    around = (positions + OFFSET * corners[:, None]).reshape(-1, 3)
+    density = field.density(around, times.repeat(4)).view(4, -1)  # (4, M)
+    return -functional.normalize(density.t() @ corners, dim=-1)

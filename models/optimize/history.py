@@ -1,10 +1,13 @@
 """What a run remembers of its steps, for curves and reports."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
+import numpy
 import torch
 from torch import Tensor
+
+from .stages import LearningRates
 
 COLUMNS = ("step", "term", "loss", "level", "gradient_norm", "opacity", "motion", "non_finite")
 """One row per term and step: index of the term, its loss, mean noise level, norm of its latent gradient, mean opacity of its
@@ -19,14 +22,15 @@ class StageHistory:
     terms: tuple[str, ...]
     steps: int
     seed: int
-    learning_rates: dict[str, float]  # peak by role; the schedule is `rate_factor`'s
+    rates: LearningRates
+    roles: tuple[str, ...]  # those that were trained
     skipped: list[int] = field(default_factory=list)  # steps whose gradients were not finite
     columns: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
 
     def add(self, **row: float) -> None:
         """Append a row; missing columns become NaN."""
         for name in COLUMNS:
-            self.columns[name].append(float(row.get(name, math.nan)))
+            self.columns[name].append(float(numpy.float32(row.get(name, math.nan))))  # what a resumed run would read back
 
     def __len__(self) -> int:
         return len(self.columns["step"])
@@ -43,18 +47,22 @@ class StageHistory:
             "terms": list(self.terms),
             "steps": self.steps,
             "seed": self.seed,
-            "learning_rates": self.learning_rates,
+            "rates": asdict(self.rates),
+            "roles": list(self.roles),
         }
 
     @classmethod
     def restore(cls, description: dict, tensors: dict[str, Tensor]) -> "StageHistory":
         """The inverse of `describe` and `tensors`."""
-        history = cls(
-            description["name"], tuple(description["terms"]), int(description["steps"]), int(description["seed"]), dict(description["learning_rates"])
-        )
+        name, terms, roles = description["name"], tuple(description["terms"]), tuple(description["roles"])
+        history = cls(name, terms, int(description["steps"]), int(description["seed"]), LearningRates(**description["rates"]), roles)
         history.skipped = tensors["skipped"].tolist()
         history.columns = {name: tensors[name].tolist() for name in COLUMNS}
         return history
+
+    def learning_rates(self, step: int) -> dict[str, float]:
+        """Every trained role's rate at a step."""
+        return {role: peak * self.rates.factor(step, self.steps) for role, peak in self.rates.peaks().items() if role in self.roles}
 
     def losses(self) -> list[float]:
         """Every row's finite loss, in order."""

@@ -83,8 +83,9 @@ class Backdrop:
 class Stage:
     """A stage of hybrid score distillation (4D-fy, section 3.3).
 
-    `probabilities` draws one term per step; None adds up all terms in every step. Level schedules give the share of grid
-    levels that is switched on (coarse to fine), `blob` the radius of the density's initial ball, None leaves a field's own.
+    `probabilities` draws one term per step; None adds up all terms in every step. Level schedules give the share of a
+    field's grid levels that takes part (coarse to fine), `blob` the radius of the density's initial ball, None leaves the
+    field's own.
     """
 
     terms: tuple[Term, ...]

@@ -20,7 +20,6 @@ from bloom4d.models.guidance.distillation import (
     multi_view,
     rescaled,
     surrogate_loss,
-    to_native_size,
 )
 from bloom4d.models.guidance.schedules import NoiseRange, constant
 
@@ -215,12 +214,3 @@ def test_non_finite_entries_become_zero_and_are_counted():
 def test_default_guidance_is_the_models_own():
     prior = OraclePrior(None, default_guidance=1.5)
     assert Distillation().scale(prior) == 1.5 and Distillation(guidance=7.5).scale(prior) == 7.5
-
-
-def test_pictures_reach_the_native_size_with_gradient():
-    rgb, alpha = torch.rand(1, 2, 2, 3, requires_grad=True), torch.ones(1, 2, 2)
-    large, mask = to_native_size(rgb, alpha, (8, 8))
-    assert large.shape == (1, 8, 8, 3) and torch.allclose(mask, torch.ones(1, 8, 8))
-    large.sum().backward()
-    assert torch.allclose(rgb.grad.sum(), torch.tensor(8 * 8 * 3.0))
-    assert to_native_size(rgb, alpha, (2, 2))[0] is rgb

@@ -1,0 +1,49 @@
+"""What an optimiser takes and gives: a field with the record of how it came about."""
+
+from dataclasses import asdict, dataclass
+
+from ..fields.field import Field
+from .checkpoint import Checkpoint
+from .history import StageHistory
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A field and the histories of its finished stages. Shared by whoever holds it: copy the field before changing it."""
+
+    field: Field
+    history: tuple[StageHistory, ...] = ()
+
+
+def describe_field(field: Field) -> dict:
+    """Kind and configuration as plain JSON values: what two fields must share to exchange parameters."""
+    return {"kind": field.kind, "config": _plain(asdict(field.config))}
+
+
+def check_field(checkpoint: Checkpoint, field: Field) -> None:
+    """ValueError that names the first difference unless the checkpoint holds parameters of just such a field."""
+    saved, wanted = checkpoint.values.get("field") or {}, describe_field(field)
+    if saved.get("kind") != wanted["kind"]:
+        raise ValueError(
+            f'The checkpoint "{checkpoint.path.name}" holds a field of kind {saved.get("kind")}, this graph has {wanted["kind"]}. '
+            "Connect the field it was made with, or start a new run."
+        )
+    differing = _differences(saved.get("config", {}), wanted["config"])
+    if differing:
+        raise ValueError(
+            f'The checkpoint "{checkpoint.path.name}" was made with another field: {differing[0]}. Set the field node to the checkpoint\'s values, '
+            "or start a new run."
+        )
+
+
+def _differences(saved, wanted, path: str = "") -> list[str]:
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        keys = sorted(saved.keys() | wanted.keys())
+        return [text for key in keys for text in _differences(saved.get(key), wanted.get(key), f"{path}.{key}" if path else key)]
+    return [] if saved == wanted else [f"its {path} is {saved}, here it is {wanted}"]
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,190 @@
+"""Guidance terms: a prior, what it looks at, and how its opinion becomes a gradient."""
+
+from dataclasses import dataclass
+
+from comfy_api.latest import io
+
+from ..models.guidance.distillation import SHARING, WEIGHTINGS, Distillation
+from ..models.guidance.schedules import NoiseRange, Schedule, constant
+from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
+from .cameras import number
+from .host.adapter import HostPrior
+from .host.identity import identify
+from .sockets import CAMERAS_4D, GUIDANCE_4D
+
+CATEGORY = "4d/guidance"
+SHARING_LABELS = {"per picture": "picture", "per scene": "scene", "whole batch": "batch"}
+assert set(SHARING_LABELS.values()) == set(SHARING)
+
+
+@dataclass(frozen=True)
+class PriorSource:
+    """Where a term's prior comes from: host objects, opened for the length of a run."""
+
+    model: object
+    vae: object
+    positives: tuple[list, ...]  # the plain prompt, then front, back, overhead
+    negative: list
+    one_at_a_time: bool = False
+
+    def open(self) -> HostPrior:
+        """A context manager that gives the model back to the host."""
+        return HostPrior(self.model, self.vae, self.positives, self.negative, one_at_a_time=self.one_at_a_time)
+
+    def identity(self) -> str:
+        """A fingerprint of weights, patches and prompts."""
+        return identify(self.model, self.vae.first_stage_model, self.positives, self.negative)
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What travels on GUIDANCE_4D."""
+
+    term: Term
+    source: PriorSource
+
+
+def prior_inputs() -> list:
+    return [
+        io.Model.Input("model", tooltip="Any diffusion MODEL of the host; LoRA, ControlNet and other patches on it apply."),
+        io.Vae.Input("vae", tooltip="The VAE that belongs to the model. One that reads alpha (the embedded prior's) also guides opacity."),
+        io.Conditioning.Input("positive", tooltip="The prompt of what is to be made."),
+        io.Conditioning.Input("negative", tooltip="What to move away from; an empty prompt is fine."),
+        CAMERAS_4D.Input("cameras", tooltip="A Camera Sampler: how many views and times one joint scene has, and from where."),
+        io.String.Input("name", default="", tooltip="A name for this term's curves; empty names it after the node. It also seeds the term's random numbers."),
+        number("weight", 1.0, 0, 1000, 0.001, "Factor on this term's loss."),
+        number("guidance_scale", 0.0, -1, 200, 0.1, "Classifier-free guidance u + s (c - u). 0 or -1 takes the model's own default: about 1.5 for the embedded prior, 50 to 100 for Stable Diffusion. Reference code that prints 100 means 101 here."),
+    ]  # fmt: skip
+
+
+def direction_inputs() -> list:
+    text = "Prompt for pictures seen from {}; without it the plain prompt is used."
+    return [
+        io.Conditioning.Input(f"positive_{name}", optional=True, tooltip=text.format(place))
+        for name, place in (("front", "the front (azimuth within 30 degrees)"), ("back", "the back"), ("overhead", "above (elevation over 60 degrees)"))
+    ]
+
+
+def level_inputs(high_end: float, low_start: float, until: float) -> list:
+    return [
+        number("t_max_start", 0.98, 0.001, 0.999, 0.001, "Highest noise level at the stage's start, as a fraction of the noise schedule (1 is pure noise)."),
+        number("t_max_end", high_end, 0.001, 0.999, 0.001, "Highest noise level after annealing."),
+        number("t_min_start", low_start, 0.001, 0.999, 0.001, "Lowest noise level at the stage's start."),
+        number("t_min_end", 0.02, 0.001, 0.999, 0.001, "Lowest noise level after annealing. Weak priors like a high floor, 0.2 to 0.5."),
+        number("anneal_until", until, 0, 1, 0.01, "Part of the stage over which the levels move from start to end."),
+    ]
+
+
+def render_inputs(scenes: int, motion: bool) -> list:
+    return [
+        io.Int.Input("width", default=64, min=8, max=2048, step=8, tooltip="Width of the renders; they are resized to what the model takes."),
+        io.Int.Input("height", default=64, min=8, max=2048, step=8, tooltip="Height of the renders."),
+        number("coarse_factor", 1.0, 0.1, 1, 0.05, "Smaller renders at first: this factor on width and height."),
+        number("coarse_until", 0.0, 0, 1, 0.01, "Part of the stage that uses the smaller renders."),
+        io.Int.Input("scenes", default=scenes, min=1, max=64, step=1, tooltip="Joint scenes per step, each with all the camera sampler's views and frames."),
+        io.Boolean.Input("train_motion", default=motion, tooltip="Let this term change the dynamic part of the field. 4D-fy: video terms only. A prior that knows time may do so in every term."),
+    ]
+
+
+def fine_inputs(weighting: str, level_per: str, rescale: float) -> list:
+    return [
+        io.Combo.Input("weighting", options=list(WEIGHTINGS), default=weighting, advanced=True, tooltip="w(t): sds 1 - alpha_bar, uniform 1, fantasia3d sqrt(alpha_bar)(1 - alpha_bar), recon: the gradient is x0 - prediction (MVDream)."),
+        io.Combo.Input("noise_level", options=list(SHARING_LABELS), default=level_per, advanced=True, tooltip="What shares one noise level."),
+        number("rescale", rescale, 0, 1, 0.01, "Pull the guided estimate's contrast back to the unguided one's (MVDream: 0.5). Lower it to 0.3 when floaters appear.", advanced=True),
+        number("clip", 0.0, 0, 1e6, 0.01, "Bound on each latent's gradient norm; 0 is off.", advanced=True),
+        io.Boolean.Input("save_memory", default=False, advanced=True, tooltip="Encode picture by picture in the backward pass: exact, slower, for large VAEs."),
+    ]  # fmt: skip
+
+
+def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
+    """The term and its prior from a node's inputs."""
+    low = Schedule(values["t_min_start"], values["t_min_end"], 0.0, values["anneal_until"])
+    high = Schedule(values["t_max_start"], values["t_max_end"], 0.0, values["anneal_until"])
+    distillation = Distillation(
+        weighting=values["weighting"],
+        guidance=values["guidance_scale"],
+        rescale=values["rescale"],
+        levels=NoiseRange(low, high),
+        level_per=SHARING_LABELS[values["noise_level"]],
+        motion=motion,
+        clip=values["clip"],
+    )
+    term = Term(
+        name=values["name"].strip() or kind,
+        cameras=values["cameras"],
+        distillation=distillation,
+        scenes=values["scenes"],
+        resolution=Resolution(values["height"], values["width"], values["coarse_factor"], values["coarse_until"]),
+        weight=constant(values["weight"]),
+        trains=ROLES if values["train_motion"] else STILL_ROLES,
+    )
+    return Guidance(term, _source(values))
+
+
+def _source(values: dict) -> PriorSource:
+    if not hasattr(values["cameras"], "sample"):
+        raise ValueError("Guidance draws new cameras at every step: connect a Camera Sampler, not a Camera Path.")
+    plain = values["positive"]
+    directions = [values.get(f"positive_{name}") for name in ("front", "back", "overhead")]
+    positives = (plain, *(plain if text is None else text for text in directions)) if any(text is not None for text in directions) else (plain,)
+    return PriorSource(values["model"], values["vae"], positives, values["negative"], values["save_memory"])
+
+
+class Bloom4DSDSGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DSDSGuidance",
+            display_name="SDS Guidance",
+            category=CATEGORY,
+            description="Score distillation from any image MODEL: every picture is judged for itself (4D-fy's image term).",
+            search_aliases=["score distillation", "dreamfusion", "image guidance"],
+            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs()],
+            outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
+        )
+
+    @classmethod
+    def execute(cls, **values):
+        return io.NodeOutput(build("image", values))
+
+
+class Bloom4DMultiViewGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DMultiViewGuidance",
+            display_name="Multi-View Guidance",
+            category=CATEGORY,
+            description="Distillation from a MODEL that denoises several views jointly, in reconstruction form with rescaling (MVDream, 4D-fy's 3D term).",
+            search_aliases=["mvdream", "3D guidance", "joint views"],
+            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5)],
+            outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
+        )
+
+    @classmethod
+    def execute(cls, **values):
+        return io.NodeOutput(build("multi-view", values))
+
+
+class Bloom4DVideoSDSGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        amplification = number("motion_amplification", 1.0, 0, 100, 0.1, "Factor on each frame's deviation from the mean over frames; above 1 asks for more motion (30 with VideoCrafter2).")
+        return io.Schema(
+            node_id="Bloom4DVideoSDSGuidance",
+            display_name="Video SDS Guidance",
+            category=CATEGORY,
+            description="Score distillation from a video MODEL: one noise level per video, and the term that teaches motion (4D-fy's video term).",
+            search_aliases=["video guidance", "motion", "text to video"],
+            inputs=[
+                *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(),
+            ],
+            outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, motion_amplification, **values):
+        return io.NodeOutput(build("video", values, motion_amplification))
+
+
+NODES = [Bloom4DSDSGuidance, Bloom4DMultiViewGuidance, Bloom4DVideoSDSGuidance]
