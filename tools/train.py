@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-TARGETS = {"prior": "train_prior"}
+TARGETS = {"prior": "train_prior", "recogniser": "train_recogniser"}
 
 
 def main(arguments: list[str]) -> int:

@@ -71,8 +71,8 @@ def build_networks() -> PriorNetworks:
 class Log:
     """Prints a line and saves a checkpoint now and then; appends the losses to a file."""
 
-    def __init__(self, folder: Path, config: PriorTrainingConfig, interval: float = 60.0):
-        self.folder, self.config, self.interval = folder, config, interval
+    def __init__(self, folder: Path, config: PriorTrainingConfig, codec: PatchCodec, interval: float = 120.0):
+        self.folder, self.config, self.codec, self.interval = folder, config, codec, interval
         self.since, self.saved, self.losses = time.time(), time.time(), []
 
     def __call__(self, state, loss: float, rate: float) -> None:
@@ -93,6 +93,7 @@ class Log:
     def save(self, state) -> None:
         if int(os.environ.get("RANK", "0")) == 0:
             save_training(self.folder / "state.safetensors", state.networks, state.average, state.optimizer, state.step)
+            save_prior(self.folder / "latest.safetensors", state.average.denoiser, state.average.text, self.codec, {"steps": str(state.step)})
 
 
 def main(arguments: list[str]) -> int:
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> int:
     if checkpoint.is_file():
         state.step = load_training(checkpoint, networks, average, state.optimizer)
         print(f"going on after step {state.step}", flush=True)
-    log = Log(options.folder, config)
+    log = Log(options.folder, config, codec)
     until = None if options.minutes is None else time.time() + 60 * options.minutes
     train_prior(state, codec, data.sample, Tokeniser(options.host), config, log, until)
     log.save(state)

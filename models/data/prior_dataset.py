@@ -119,10 +119,10 @@ def build_dataset(config: PriorDatasetConfig, folder: Path, report: Callable[[in
     `report(done, total)` is called after each shard. Deterministic: a shard depends on the configuration and its number only.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = []
+    parts, fingerprint = [], _fingerprint(config)
     for first in range(0, config.objects, shard):
         count = min(shard, config.objects - first)
-        path = folder / f"prior_{_fingerprint(config)}_{first:06d}.safetensors"
+        path = folder / f"prior_{fingerprint}_{first:06d}.safetensors"
         if not path.is_file():
             drawn = _stack([draw_object(config, index)[1] for index in range(first, first + count)])
             unfinished = path.with_suffix(".part")

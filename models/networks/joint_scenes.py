@@ -1,4 +1,4 @@
-"""A batch of joint scenes as the embedded prior is trained on them."""
+"""Batches as the shipped networks are trained on them: joint scenes for the prior, labelled pictures for the recogniser."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ class JointScenes:
     @property
     def scenes(self) -> int:
         return self.pictures.shape[0] // self.frames
+
+
+@dataclass(frozen=True)
+class LabelledPictures:
+    """Pictures (B, 4, 64, 64), indices into the recogniser's names (B,) and times (B,)."""
+
+    pictures: Tensor
+    phenomenon: Tensor
+    species: Tensor
+    colour: Tensor
+    times: Tensor

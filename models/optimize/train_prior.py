@@ -22,6 +22,7 @@ from ..networks.text_encoder import TextEncoder
 from .distributed import accelerator
 
 TIMESTEPS = 1000
+Tokenise = Callable[[tuple[str, ...]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,21 @@ def draw_timesteps(clean: Tensor, mixed: float, generator: torch.Generator) -> T
     return ((draw**power) * TIMESTEPS).long().clamp_max(TIMESTEPS - 1).masked_fill(clean, 0)
 
 
-def training_loss(networks: nn.Module, codec: PatchCodec, batch: JointScenes, tokens: Tensor, bar: Tensor, config: PriorTrainingConfig, generator: torch.Generator) -> Tensor:
+def drop_text(batch: JointScenes, clean: Tensor, config: PriorTrainingConfig, generator: torch.Generator) -> tuple[tuple[str, ...], Tensor]:
+    """Prompts of which some become empty, and a factor (S,) that zeroes a fifth of those: hosts say "no text" in both ways."""
+    share = torch.where(clean.any(1), config.text_drop_with_clean, config.text_drop)
+    dropped = torch.rand(batch.scenes, generator=generator) < share
+    zeroed = dropped & (torch.rand(batch.scenes, generator=generator) < 0.2)
+    return tuple("" if drop else prompt for prompt, drop in zip(batch.prompts, dropped)), (~zeroed).float()
+
+
+def training_loss(networks: nn.Module, codec: PatchCodec, batch: JointScenes, tokenise: Tokenise, bar: Tensor, config: PriorTrainingConfig, generator: torch.Generator) -> Tensor:
     """v-space error of the noisy frames of one batch (Salimans and Ho, "Progressive distillation", section 4; x0 output)."""
     device = bar.device
     clean = choose_clean(batch.scenes, batch.frames, config.clean_scenes, generator)
     told = tell(batch, clean, generator)
     timesteps = draw_timesteps(clean, config.mixed_noise, generator).flatten()
-    drop = torch.where(clean.any(1), config.text_drop_with_clean, config.text_drop)
-    keep_text = (torch.rand(batch.scenes, generator=generator) >= drop).float()
+    prompts, keep_text = drop_text(batch, clean, config, generator)
     latents = codec.encode(batch.pictures)
     noise = torch.randn(latents.shape, generator=generator)
     move = lambda value: None if value is None else value.to(device)  # noqa: E731
@@ -153,7 +161,7 @@ def training_loss(networks: nn.Module, codec: PatchCodec, batch: JointScenes, to
     signal = bar[timesteps][:, None, None, None]
     noisy = torch.where(clean_flat[:, None, None, None], latents, signal.sqrt() * latents + (1 - signal).sqrt() * noise)
     told = Told(move(told.camera), move(told.time), move(told.clean), move(told.reference))
-    predicted = networks(noisy, timesteps.float(), move(tokens), move(keep_text), told, batch.frames).float()
+    predicted = networks(noisy, timesteps.float(), move(tokenise(prompts)), move(keep_text), told, batch.frames).float()
     error = (predicted - latents).square().mean(dim=(1, 2, 3))
     weight = (1 / (1 - bar[timesteps]).clamp_min(1 / config.largest_weight)).masked_fill(clean_flat, 0)
     return (error * weight).sum() / (~clean_flat).sum().clamp_min(1)
@@ -190,7 +198,7 @@ def train_prior(
     state: PriorTrainingState,
     codec: PatchCodec,
     sample: Callable[[torch.Generator, int], JointScenes],
-    tokenise: Callable[[tuple[str, ...]], Tensor],
+    tokenise: Tokenise,
     config: PriorTrainingConfig,
     callback: Callable[[PriorTrainingState, float, float], None],
     until: float | None = None,
@@ -211,7 +219,7 @@ def train_prior(
         for group in optimizer.param_groups:
             group["lr"] = rate
         with machine.autocast():
-            loss = training_loss(networks, codec, batch, tokenise(batch.prompts), bar, config, generator)
+            loss = training_loss(networks, codec, batch, tokenise, bar, config, generator)
         optimizer.zero_grad()
         machine.backward(loss)
         machine.clip_grad_norm_(networks.parameters(), config.clip)

@@ -1,0 +1,94 @@
+"""A small recogniser of the procedural objects: which phenomenon, species, colour and stage a picture shows.
+
+It judges sampled and distilled pictures. It was trained on objects of its own (another seed, every colour pair), blurred and
+shifted at random, so that a soft picture is not punished for softness here; sharpness has measures of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+KIND = "bloom4d.recogniser"
+
+
+@dataclass(frozen=True)
+class RecogniserConfig:
+    """Names behind the outputs, and the widths of the four stride-2 stages."""
+
+    phenomena: tuple[str, ...]
+    species: tuple[str, ...]
+    colours: tuple[str, ...]
+    widths: tuple[int, ...] = (24, 48, 72, 96)
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What B pictures show: probabilities (B, number of names) and the stage (B,) in [0, 1]."""
+
+    phenomenon: Tensor
+    species: Tensor
+    colour: Tensor
+    time: Tensor
+
+
+class Recogniser(nn.Module):
+    """Premultiplied RGBA (B, 4, 64, 64) to class logits and time; `recognise` gives probabilities."""
+
+    def __init__(self, config: RecogniserConfig):
+        super().__init__()
+        self.config = config
+        stages, channels = [], 4
+        for width in config.widths:
+            stages += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
+            stages += [nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, width, 1), nn.SiLU()]
+            channels = width
+        self.stages = nn.Sequential(*stages)
+        self.sizes = (len(config.phenomena), len(config.species), len(config.colours), 1)
+        self.head = nn.Sequential(nn.Linear(2 * channels, 128), nn.SiLU(), nn.Linear(128, sum(self.sizes)))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        features = self.stages(pictures)  # (B, C, 4, 4)
+        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+        phenomenon, species, colour, time = self.head(pooled).split(self.sizes, dim=1)
+        return phenomenon, species, colour, time[:, 0]
+
+    @torch.no_grad()
+    def recognise(self, pictures: Tensor) -> Recognition:
+        phenomenon, species, colour, time = self(_at_size(pictures, 64))
+        return Recognition(phenomenon.softmax(1), species.softmax(1), colour.softmax(1), time.clamp(0, 1))
+
+
+def save_recogniser(path: Path, network: Recogniser, card: dict[str, str]) -> None:
+    """Write float16 weights with the configuration in the metadata (through a temporary name)."""
+    unfinished = path.with_suffix(".part")
+    metadata = {"kind": KIND, "format": "1", "config": json.dumps(asdict(network.config)), **card}
+    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, unfinished, metadata)
+    os.replace(unfinished, path)
+
+
+def load_recogniser(path: Path) -> Recogniser:
+    """Read a recogniser in float32 and evaluation mode; ValueError for another kind of file."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("kind") != KIND:
+            raise ValueError(f"{Path(path).name} is not a Bloom4D recogniser. Use the file written by `launch.py train recogniser`.")
+        config = {name: tuple(value) for name, value in json.loads(metadata["config"]).items()}
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+    network = Recogniser(RecogniserConfig(**config))
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)
+
+
+def _at_size(pictures: Tensor, size: int) -> Tensor:
+    if pictures.shape[-1] == size:
+        return pictures
+    return F.interpolate(pictures, (size, size), mode="bilinear", align_corners=False, antialias=True)
