@@ -14,7 +14,7 @@ VIEW_TELLS = ("camera", "time")
 """What `view_keys` may tell a model."""
 
 
-def latent_text(shape: Sequence[int]) -> str:
+def _shape_text(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
@@ -24,7 +24,7 @@ def check_latent_shape(model, shape: Sequence[int]):
     wanted = f"{space.latent_channels} channels and {space.latent_dimensions} space and time axes"
     if len(shape) != 2 + space.latent_dimensions or shape[1] != space.latent_channels:
         raise ValueError(
-            f"The latents are {latent_text(shape)} but this MODEL ({type(model.model).__name__}) takes {wanted}. "
+            f"The latents are {_shape_text(shape)} but this MODEL ({type(model.model).__name__}) takes {wanted}. "
             "MODEL and VAE must come from the same checkpoint: connect both from one loader."
         )
 

@@ -6,7 +6,6 @@ wrappers, guidance patches, offloading. Cameras, prompts and hints may change be
 
 from collections.abc import Callable, Sequence
 
-import comfy.hooks
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sampler_helpers
@@ -41,8 +40,11 @@ class ScoreSession:
         self.texts, self.negative = texts, negative
         self._views: dict = {}
         self._text: tuple[int, ...] | None = None
+        self._hints: dict[int | None, Tensor] = {}
         self._guider = None
         self._stale = True
+        # hooks patch the shared weights in place, so other sessions must never meet a session with hooks open
+        self._hooked = any(comfy.sampler_helpers.cond_has_hooks(conditioning) for conditioning in [*texts, *filter(None, [negative])])
 
     def __enter__(self):
         return self
@@ -91,16 +93,17 @@ class ScoreSession:
     def set_hint(self, hint: Tensor, position: int | None = None):
         """Replace the picture (B or 1, H, W, C) of the ControlNets for the next calls, item by item.
 
-        `position` counts them in the order in which they were applied; None sets all. Opens nothing: call it after `open`.
+        `position` counts them in the order in which they were applied; None sets all.
         """
-        assert self._guider is not None, "hints belong to an open session"
-        controls = self.controls if position is None else [self.controls[position]]
-        for control in controls:
-            control.cond_hint_original, control.cond_hint = hint.detach().movedim(-1, 1), None
+        if position is None:
+            self._hints.clear()
+        self._hints[position] = hint.detach().movedim(-1, 1)
+        if self._guider is not None:
+            self._apply_hints()
 
     @property
     def controls(self) -> list:
-        """The session's own copies of the ControlNets, the first applied first."""
+        """The open session's own copies of the ControlNets, the first applied first."""
         return list(self._copies.values())
 
     def close(self):
@@ -115,12 +118,15 @@ class ScoreSession:
                 comfy.sampler_helpers.cleanup_models(getattr(guider, "conds", {}), getattr(guider, "loaded_models", []))
                 comfy.samplers.cast_to_load_options(guider.model_options, device=patcher.offload_device)
             finally:
-                patcher.hook_mode = self._hook_mode
                 patcher.restore_hook_patches()
+
+    def _apply_hints(self):
+        for position, hint in self._hints.items():
+            for control in self.controls if position is None else [self.controls[position]]:
+                control.cond_hint_original, control.cond_hint = hint, None
 
     def _start(self, guider, shape: tuple, latent_image: Tensor | None):
         """The host's own preparation of sampling (CFGGuider.sample), up to the sampler."""
-        self._hook_mode = guider.model_patcher.hook_mode
         texts, negative = self.texts, self.negative
         if negative is not None:
             guider.set_conds(texts[0], negative)  # may exchange the patcher where hooks need another kind
@@ -128,15 +134,13 @@ class ScoreSession:
             guider.inner_set_conds({"positive": texts[0]})
         guider.set_cfg(1.0 if negative is None else self.guidance)
         patcher = guider.model_patcher
-        self._hook_mode = patcher.hook_mode
         self._copies: dict = {}
         self._texts = Texts(texts, self._copies)
         self._negative = None if negative is None else own_controls(guider.original_conds["negative"], self._copies)
+        self._apply_hints()
         guider.conds = self._entries()
         comfy.samplers.preprocess_conds_hooks(guider.conds)
         guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
-        if comfy.samplers.get_total_hook_groups_in_conds(guider.conds) <= 1:
-            patcher.hook_mode = comfy.hooks.EnumHookMode.MinVram
         comfy.sampler_helpers.prepare_model_patcher(patcher, guider.conds, guider.model_options)
         guider.inner_model, guider.conds, guider.loaded_models = comfy.sampler_helpers.prepare_sampling(patcher, list(shape), guider.conds, guider.model_options)
         comfy.samplers.cast_to_load_options(guider.model_options, device=patcher.load_device, dtype=patcher.model_dtype())
@@ -183,7 +187,11 @@ class ScoreSession:
             self._check_gates(level)
             options = comfy.model_patcher.create_model_options_clone(guider.model_options)
             options.setdefault("transformer_options", {})["sample_sigmas"] = torch.cat([level.unique().flip(0), level.new_zeros(1)])
-            results = estimate(x, level, options)
+            try:
+                results = estimate(x, level, options)
+            finally:
+                if self._hooked:
+                    self.close()
         if isinstance(results, Tensor):
             return results.to(z.device, torch.float32).clone()
         return tuple(result.to(z.device, torch.float32).clone() for result in results)

@@ -179,21 +179,39 @@ def test_a_lora_clone_that_was_loaded_in_between_leaves_the_session_alone(synthe
         assert not torch.equal(changed, model.model.diffusion_model.out[2].weight)  # the clone shares its weights, so this was needed
 
 
-def test_an_interrupt_inside_the_network_closes_the_session_and_the_next_run_works(synthetic, score):
+def test_hooks_on_the_conditioning_patch_weights_for_its_own_calls_only(synthetic, score):
     import comfy.hooks
+
+    model = synthetic.image_model()
+    bias = torch.ones(3)
+    hooks = comfy.hooks.create_hook_lora({"diffusion_model.out.2.diff_b": bias}, 1.0, 0.0)
+    plain, negative = texts(synthetic)
+    hooked = [[plain[0][0], plain[0][1] | {"hooks": hooks}]]
+    seen, _, _ = host_steps(model, hooked, negative, 3.0, SHAPE)
+    x, sigma, denoised = seen[0]
+    first, second = score.ScoreSession(model, hooked, negative, guidance=3.0), score.ScoreSession(model, plain, negative, guidance=3.0)
+    with first, second:
+        unhooked = second.denoised(x, sigma)
+        for _ in range(2):
+            assert torch.equal(first.denoised(x, sigma), denoised)
+            assert torch.equal(second.denoised(x, sigma), unhooked)
+        assert not torch.equal(unhooked, denoised)
+    assert not model.hook_patches and not model.hook_backup
+
+
+def test_an_interrupt_inside_the_network_closes_the_session_and_the_next_run_works(synthetic, score):
     import comfy.model_management as management
 
     model = synthetic.image_model()
     positive, negative = texts(synthetic)
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(7))
-    mode = model.hook_mode
     with pytest.raises(management.InterruptProcessingException):
         with score.ScoreSession(model, positive, negative) as session:
             expected, _ = session.both(x, 1.0)
-            assert model.model.current_patcher is model and model.hook_mode is comfy.hooks.EnumHookMode.MinVram
+            assert model.model.current_patcher is model
             management.interrupt_current_processing(True)
             session.both(x, 1.0)
-    assert model.model.current_patcher is None and model.hook_mode is mode
+    assert model.model.current_patcher is None
     with score.ScoreSession(model, positive, negative) as session:
         assert torch.equal(session.both(x, 1.0)[0], expected)
 
@@ -294,9 +312,8 @@ def test_hints_change_per_call_and_per_item_and_stay_inside_the_session(syntheti
 
     conditionings = told(hints[2:])
     with score.ScoreSession(model, *conditionings) as session:
-        session.open(SHAPE)
-        assert len(session.controls) == 1
         first, _ = session.both(x, 1.0)
+        assert len(session.controls) == 1  # positive and negative share it, which is what lets the host batch them
         session.set_hint(hints[:2])
         second, _ = session.both(x, 1.0)
         session.set_hint(hints[2:], position=0)
