@@ -1,5 +1,6 @@
 """4D Environment: what runs here, as text that can be pasted into an issue."""
 
+import importlib.util
 import platform
 import re
 from importlib import metadata
@@ -11,7 +12,8 @@ import torch
 from comfy_api.latest import io, ui
 
 PACK = Path(__file__).resolve().parent.parent
-PACKAGES = ("torchvision", "numpy", "diffusers", "scikit-image", "pygltflib", "comfyui-frontend-package")
+PACKAGES = ("torchvision", "numpy", "comfyui-frontend-package")
+REQUIRED = {"diffusers": "diffusers", "scikit-image": "skimage", "pygltflib": "pygltflib"}  # distribution: module
 
 
 def pack_version() -> str:
@@ -25,6 +27,15 @@ def version_of(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "missing"
+
+
+def requirement_line(package: str, module: str) -> str:
+    """The state of one package of requirements.txt; a module that is found is not imported."""
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        found = False
+    return f"{package} {version_of(package)}" if found else f"{package} cannot be imported: install requirements.txt of this pack"
 
 
 def device_lines() -> list[str]:
@@ -43,6 +54,7 @@ def report() -> str:
         f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}",
         f"torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}",
         "Packages: " + ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),
+        *(requirement_line(package, module) for package, module in REQUIRED.items()),
     ]
     return "\n".join(lines + device_lines())
 

@@ -27,6 +27,19 @@ def end_with(parent: int):
         threading.Thread(target=watch, daemon=True).start()
 
 
+class Without:
+    """A module finder that does not find some packages: how the host looks without what we only recommend."""
+
+    def __init__(self, finder, names):
+        self.finder, self.names = finder, frozenset(names)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in self.names else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+
 def main():
     if os.environ.get("BLOOM4D_PARENT"):
         end_with(int(os.environ["BLOOM4D_PARENT"]))
@@ -36,6 +49,9 @@ def main():
         offline.install()
     if compat.needed():
         compat.apply()
+    if os.environ.get("BLOOM4D_HIDE"):
+        names = os.environ["BLOOM4D_HIDE"].split(",")
+        sys.meta_path[:] = [Without(finder, names) for finder in sys.meta_path]
     sys.path[0] = os.path.dirname(main_file)  # main.py imports its neighbours; ours must not shadow them
     runpy.run_path(main_file, run_name="__main__")
 

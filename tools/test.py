@@ -27,7 +27,7 @@ def main() -> int:
             return 1
     # one thread per operation: sums in another order would change the last bits that some tests compare
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=15", *paths, *rest]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=15", *paths, *rest]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 

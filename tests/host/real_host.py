@@ -1,6 +1,7 @@
 """A running host as tests see it: synchronous calls that assert a full acceptance of every prompt."""
 
 import asyncio
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,10 @@ class Server:
 
     def get(self, path: str):
         return self._with_client(lambda connection: connection.get_json(path))
+
+    def get_text(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=30) as response:
+            return response.read().decode("utf-8")
 
     def post(self, path: str, body: dict):
         return self._with_client(lambda connection: connection.post(path, body))

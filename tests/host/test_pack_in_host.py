@@ -1,5 +1,6 @@
 """The pack in a real ComfyUI: it loads, its nodes are there and one of them runs."""
 
+import client
 import offline
 
 
@@ -25,6 +26,12 @@ def test_environment_reports_versions(server):
 def test_unknown_node_is_refused(server):
     answer = server.reject({"1": {"class_type": "Bloom4DNoSuchNode", "inputs": {}}})
     assert answer["error"]["type"] == "missing_node_type"
+
+
+def test_a_refused_workflow_names_node_and_input(server):
+    prompt = {"1": {"class_type": "EmptyImage", "inputs": {"width": 0, "height": 64, "batch_size": 1, "color": 0}, "_meta": {"title": "Blue"}},
+              "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+    assert client.explain_rejection(server.reject(prompt), prompt) == "Blue: Value 0 smaller than min of 1 (width)"
 
 
 def test_host_made_no_outside_connection(server):
