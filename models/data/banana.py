@@ -42,7 +42,7 @@ def _rot(style: ObjectStyle, t: Tensor, offset: int) -> Tensor:
     s, angle = unit(ROWS)[None, :, None], turn(COLUMNS)[:, None, None]
     around_distance = torch.atan2(torch.sin(angle - around), torch.cos(angle - around)).abs()
     distance = (((s - along) * 5.2) ** 2 + (around_distance * 0.55) ** 2).sqrt()  # (U, V, S), in units of the radius
-    size = ((t[:, None] - 0.08 - 0.50 * when) * 1.35).clamp(0, 1.4) * (0.6 + 0.4 * torch.cos(torch.arange(SPOTS) * 2.1))  # (T, S)
+    size = ((t[:, None] - 0.55 * when) * 1.35).clamp(0, 1.4) * (0.6 + 0.4 * torch.cos(torch.arange(SPOTS) * 2.1))  # (T, S)
     inside = (size[:, None, None] - distance) / 0.10 + 0.5 * (size[:, None, None] > 0)
     return inside.amax(-1).clamp(0, 1)
 
@@ -59,12 +59,12 @@ def _skin(style: ObjectStyle, t: Tensor, offset: int) -> Tensor:
     ripe = {"yellow": yellow, "green": yellow, "red": red}[style.colour] * min(style.shade, 1.0)
     tips = (2 * (s - 0.5)).abs() ** 2.5
     if style.colour == "green":
-        unripe = (1.15 - shape(ramp(t, 0.0, 0.42), 0) * 1.6 + 0.45 * tips).clamp(0, 1)
+        unripe = (1.05 - shape(ramp(t, 0.0, 0.42), 0) * 1.5 + 0.45 * tips).clamp(0, 1)
     else:
-        unripe = (tips * 0.85 * (1 - shape(ramp(t, 0.0, 0.22), 0))).expand(len(t), 1, 1, ROWS)
+        unripe = ((0.35 + tips) * (1 - shape(ramp(t, 0.0, 0.26), 0))).expand(len(t), 1, 1, ROWS)
     facet = 1 - 0.07 * (torch.cos(turn(COLUMNS) * 5) < -0.5).float()
-    colour = mix(ripe, green if style.colour != "red" else torch.tensor((0.45, 0.30, 0.12)), unripe) * shape(facet, 2)[..., None]
-    overall = shape(smooth(t, 0.30, 1.0), 0) * 0.85
+    colour = mix(ripe, green if style.colour != "red" else torch.tensor((0.42, 0.46, 0.13)), unripe) * shape(facet, 2)[..., None]
+    overall = shape(ramp(t, 0.08, 1.0) ** 1.4, 0) * 0.85
     colour = mix(colour, torch.tensor((0.52, 0.33, 0.10)), overall)
     dark = mix(torch.tensor(BROWN), torch.tensor(BLACK), shape(ramp(t, 0.55, 1.0), 0))
     colour = mix(colour.expand(len(t), 1, COLUMNS, ROWS, 3), dark, _rot(style, t, offset)[:, None])

@@ -30,8 +30,8 @@ class Bread:
 
 
 BREADS = {
-    "loaf": Bread(0.78, 0.50, 0.92, 2.6, 4, 0.30, 0.075),
-    "round": Bread(0.72, 0.72, 0.92, 2.0, 0, 0.0, 0.070),
+    "loaf": Bread(0.78, 0.50, 0.92, 2.6, 4, 0.30, 0.085),
+    "round": Bread(0.76, 0.76, 0.84, 2.0, 0, 0.0, 0.085),
     "baguette": Bread(0.84, 0.31, 0.48, 2.3, 5, 0.75, 0.060),
     "tin": Bread(0.76, 0.42, 0.98, 3.4, 1, 0.0, 0.060),
 }
@@ -49,15 +49,15 @@ def build_bread(style: ObjectStyle, t: Tensor) -> list[Patch]:
 def _cut(style: ObjectStyle, bread: Bread, x: Tensor, z: Tensor) -> Tensor:
     """1 in the middle of a cut, 0 away from it; x along the bread, z across, in units of its half sizes."""
     if style.species == "round":
-        distance = torch.minimum((x - z).abs(), (x + z).abs()) * 0.7
-        reach = (x**2 + z**2).sqrt() < 0.72
+        distance = torch.where(x.abs() < 0.62, torch.minimum(x.abs(), z.abs()), x.abs())  # a cross of a long and a short cut
+        reach = (x**2 + z**2).sqrt() < 0.93
     elif style.species == "tin":
         distance, reach = z.abs(), x.abs() < 0.80
     else:
         place = (torch.arange(bread.cuts) + 0.5) / bread.cuts * 2 - 1
         place = place * 0.88 + style.wobble(0, bread.cuts, 0.02)
         distance = (x[..., None] + bread.slant * z[..., None] * bread.width / bread.length * 2 - place).abs().amin(-1)
-        distance, reach = distance * (1.0 if style.species == "loaf" else 0.8), z.abs() < 0.62
+        distance, reach = distance * (1.0 if style.species == "loaf" else 0.8), z.abs() < 0.80
     return torch.exp(-((distance / bread.cut_width) ** 2)) * reach
 
 
@@ -75,9 +75,9 @@ def _dough(style: ObjectStyle, bread: Bread, t: Tensor) -> Patch:
     x, z = torch.sin(angle) * corner * ring, torch.cos(angle) * corner * ring  # (U, V), units of the half sizes
     dome = torch.cos(polar).clamp(min=0) ** (power * 0.95)
     foot = 0.16 * (1 - below)
-    cut = _cut(style, bread, x, z) * (dome > 0.25)
+    cut = _cut(style, bread, x, z) * (dome > 0.16)
     opened = shape(smooth(t, 0.10, 0.75), 0)
-    height = (foot + (1 - 0.16) * dome) - 0.085 * cut * (0.35 + 0.65 * opened)
+    height = (foot + (1 - 0.16) * dome) - 0.11 * cut * (0.35 + 0.65 * opened)
     height = height.clamp(min=0)
     level = FLOOR - (0.06 if style.species != "tin" else 0.0)
     top = bread.height * style.height
@@ -107,7 +107,7 @@ def _crust(style: ObjectStyle, t: Tensor, dome: Tensor, cut: Tensor) -> Tensor:
 
 
 def _shadow(v: Tensor, cut: Tensor) -> Tensor:
-    return shape((1 - 0.45 * ramp(v, 0.72, 1.0)) * (1 - 0.25 * cut), 2, 3)
+    return shape((1 - 0.45 * ramp(v, 0.72, 1.0)) * (1 - 0.25 * cut) * (1 - 0.40 * (4 * cut * (1 - cut)).clamp(0, 1)), 2, 3)
 
 
 def _tin(style: ObjectStyle, bread: Bread) -> Patch:

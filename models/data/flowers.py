@@ -256,7 +256,7 @@ def _fall(patch: Patch, points: Tensor, state: State, style: ObjectStyle) -> Pat
     """Let every third petal drop to the ground, one after the other."""
     count = points.shape[1]
     k = torch.arange(count)
-    falls = (k % 3 == 1) & bool((state.falling > 0).any())
+    falls = k % 3 == 1
     start = 0.42 + 0.45 * ((k * 5) % 7) / 7
     gone = ((state.falling[:, None] - start) / 0.14).clamp(0, 1) * falls  # (T, K)
     azimuth = k * 2.4 + 0.5 + style.yaw

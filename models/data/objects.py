@@ -1,7 +1,7 @@
 """Procedural 4D objects: from a style to a moving mesh, and to pictures of it with everything known about each pixel."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ BUILDERS: dict[str, Callable[[ObjectStyle, Tensor], list[Patch]]] = {
     "bread baking": build_bread,
 }
 SUPERSAMPLING = 2
+SAMPLES_AT_ONCE = 1 << 23  # of all pictures that are drawn together; bounds the memory of large ones
 
 
 def build_mesh(style: ObjectStyle, times: Tensor) -> TimedMesh:
@@ -85,12 +86,22 @@ def render_object(
     """Draw the object from N cameras at their times, size x size pixels.
 
     truth: also depth, normals, albedo, roughness and metallic. flow_times (N,): also the flow from each camera's time to
-    this one. The mesh is built once per distinct time, and all pictures are drawn in one batch.
+    this one. The mesh is built once per distinct time; pictures are drawn in one batch, or a few when they are large.
     """
     times, which = torch.unique(cameras.times.float(), return_inverse=True)
     mesh = build_mesh(style, times)
     later = None if flow_times is None else build_mesh(style, flow_times).vertices
-    return render_mesh(mesh, which, cameras, size, truth, later)
+    step = max(1, SAMPLES_AT_ONCE // (size * SUPERSAMPLING) ** 2)
+    parts = [
+        render_mesh(mesh, which[part], cameras.select(part), size, truth, None if later is None else later[part])
+        for part in (slice(start, start + step) for start in range(0, len(which), step))
+    ]
+    return parts[0] if len(parts) == 1 else _together(parts)
+
+
+def _together(parts: list[ObjectImages]) -> ObjectImages:
+    names = [field.name for field in fields(ObjectImages) if getattr(parts[0], field.name) is not None]
+    return ObjectImages(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 def render_mesh(

@@ -88,8 +88,8 @@ def _leaves(
 
 def _seed_leaves(style: ObjectStyle, path: Tensor, height: Tensor, t: Tensor) -> Patch:
     """The first two round leaves."""
-    size = torch.tensor((0.10, 0.22)).expand(2, 2)
-    grown = (ramp(t, 0.03, 0.22) * (1 - 0.35 * ramp(t, 0.55, 0.9)))[:, None].expand(-1, 2)
+    size = torch.tensor((0.13, 0.27)).expand(2, 2)
+    grown = (ramp(t, 0.02, 0.18) * (1 - 0.35 * ramp(t, 0.55, 0.9)))[:, None].expand(-1, 2)
     level = torch.minimum(height[:, None], torch.tensor(0.17)).expand(-1, 2)
     azimuth = torch.deg2rad(torch.tensor((75.0, 255.0)))
     return _leaves(style, path, height, level, azimuth, grown, size, petal_width(ROWS, 0.6, 0.3, 0.5), YOUNG, 60, 25)
@@ -97,12 +97,12 @@ def _seed_leaves(style: ObjectStyle, path: Tensor, height: Tensor, t: Tensor) ->
 
 def _basil(style: ObjectStyle, t: Tensor) -> list[Patch]:
     """Pairs of broad leaves, each pair across the one below."""
-    height = (0.02 + 1.04 * ramp(t, 0.02, 1.0) ** 0.85) * style.height
+    height = (0.02 + 1.04 * ramp(t, 0.0, 1.0) ** 0.75) * style.height
     stem, path = _stalk(style, height, 0.036, 0.0)
     pair = torch.arange(5).repeat_interleave(2)
-    level = (0.26 + 0.165 * pair) * style.height
+    level = (0.24 + 0.165 * pair) * style.height
     azimuth = torch.deg2rad(30 + 90.0 * (pair % 2) + 180 * (torch.arange(10) % 2)) + style.wobble(0, 10, radians(4))
-    start = 0.20 + 0.145 * pair
+    start = 0.12 + 0.15 * pair
     grown = ((t[:, None] - start) / 0.34).clamp(0, 1) ** 0.8
     size = torch.stack((0.215 - 0.022 * pair, 0.56 - 0.065 * pair), 1)
     leaves = _leaves(style, path, height, level, azimuth, grown, size, petal_width(ROWS, 0.5, 0.25, 0.65), (0.16, 0.52, 0.14), 58, 32)
@@ -111,7 +111,7 @@ def _basil(style: ObjectStyle, t: Tensor) -> list[Patch]:
 
 def _bean(style: ObjectStyle, t: Tensor) -> list[Patch]:
     """A twining stem on a stick, heart-shaped leaves on alternate sides, long pods at the end."""
-    height = (0.02 + 1.14 * ramp(t, 0.02, 0.95) ** 0.85) * style.height
+    height = (0.02 + 1.14 * ramp(t, 0.0, 0.97) ** 0.75) * style.height
     stem, path = _stalk(style, height, 0.030, 0.0)
     twine = (ramp(path[..., 1] - SOIL, 0.1, 0.3) * 0.065)[..., None]
     phase = (path[..., 1] - SOIL) * 11
@@ -122,7 +122,7 @@ def _bean(style: ObjectStyle, t: Tensor) -> list[Patch]:
     index = torch.arange(7)
     level = (0.24 + 0.135 * index) * style.height
     azimuth = torch.deg2rad(torch.tensor((80.0, 260, 20, 200, 110, 290, 60))) + style.wobble(0, 7, radians(4))
-    grown = ((t[:, None] - 0.18 - 0.105 * index) / 0.26).clamp(0, 1)
+    grown = ((t[:, None] - 0.12 - 0.11 * index) / 0.26).clamp(0, 1)
     size = torch.stack((0.27 - 0.016 * index, 0.52 - 0.030 * index), 1)
     heart = petal_width(ROWS, 0.28, 0.55, 0.95)
     leaves = _leaves(style, path, height, level, azimuth, grown, size, heart, (0.24, 0.60, 0.18), 66, 44, 0.25, 0.05)
@@ -147,7 +147,7 @@ def _fern(style: ObjectStyle, t: Tensor) -> list[Patch]:
     s = unit(rows)
     azimuth = torch.deg2rad(torch.tensor((62.0, 134.0, 206.0, 278.0, 350.0, 95.0, 215.0, 335.0, 20.0))) + style.yaw + style.wobble(0, count, radians(4))
     inner = torch.tensor((0, 0, 0, 0, 0, 1, 1, 1, 2))  # three rings of fronds come up one after the other
-    grown = ((t[:, None] - 0.02 - 0.10 * inner) / (0.96 - 0.10 * inner)).clamp(TINY, 1) ** 0.85
+    grown = ((t[:, None] - 0.03 - 0.10 * inner) / (0.97 - 0.10 * inner)).clamp(TINY, 1) ** 0.65
     length = torch.tensor((0.97, 1.03, 1.04))[inner] * grown**0.85 * style.height
     lean = torch.deg2rad(torch.tensor((42.0, 24.0, 4.0)))[inner] * (0.4 + 0.6 * grown)
     roll = 4.0 * (1 - smooth(grown, 0.10, 0.60))  # the coil of a fiddlehead
@@ -155,7 +155,7 @@ def _fern(style: ObjectStyle, t: Tensor) -> list[Patch]:
     angle = lean[..., None] + droop[..., None] * s**1.3 + roll[..., None] * (s - 0.35).clamp(min=0) ** 1.2
     teeth = torch.where(torch.arange(rows) % 2 == 0, 0.42, 1.0)
     outline = (0.10 + 0.90 * torch.sin((s * 0.86 + 0.06).clamp(0, 1) * pi) ** 0.8) * teeth * ramp(s, -0.02, 0.25) * (1 - 0.9 * s**6)
-    half = 0.17 * style.width * smooth(grown, 0.1, 0.8)[..., None].clamp(min=0.15) * outline
+    half = 0.17 * style.width * smooth(grown, 0.1, 0.8)[..., None].clamp(min=0.30) * outline
     points = blade(angle, length, half, torch.tensor(-0.25), azimuth, torch.tensor(0.03), 5)
     points = points + torch.tensor((0.0, SOIL + 0.02, 0.0))
     vein = ((unit(5) * 2 - 1).abs() < 0.3).float()[:, None] * 0.45
@@ -166,12 +166,12 @@ def _fern(style: ObjectStyle, t: Tensor) -> list[Patch]:
 
 def _tomato(style: ObjectStyle, t: Tensor) -> list[Patch]:
     """Lobed leaves on alternate sides and fruit that turns from green to red."""
-    height = (0.02 + 1.10 * ramp(t, 0.02, 0.95) ** 0.85) * style.height
+    height = (0.02 + 1.10 * ramp(t, 0.0, 0.97) ** 0.75) * style.height
     stem, path = _stalk(style, height, 0.040, 0.022)
     index = torch.arange(8)
     level = (0.24 + 0.115 * index) * style.height
     azimuth = torch.deg2rad(torch.tensor((95.0, 265, 10, 180, 60, 235, 310, 120))) + style.wobble(0, 8, radians(4))
-    grown = ((t[:, None] - 0.17 - 0.085 * index) / 0.30).clamp(0, 1)
+    grown = ((t[:, None] - 0.12 - 0.09 * index) / 0.30).clamp(0, 1)
     size = torch.stack((0.24 - 0.014 * index, 0.62 - 0.045 * index), 1)
     lobes = torch.tensor((0.10, 0.16, 0.85, 0.35, 1.0, 0.42, 0.85, 0.40, 0.50, 0.0))
     leaves = _leaves(style, path, height, level, azimuth, grown, size, lobes, (0.22, 0.52, 0.18), 56, 44, 0.2)

@@ -62,8 +62,9 @@ class PriorDataset:
 
     def sample(self, generator: Generator, pictures: int) -> JointScenes:
         """One batch of `pictures` pictures in a role drawn by its share."""
-        shares = torch.tensor([share for _, _, share in LAYOUTS.values()])
-        role = tuple(LAYOUTS)[int(torch.multinomial(shares, 1, generator=generator))]
+        roles = {role: layout for role, layout in LAYOUTS.items() if layout[0] <= self.config.times and layout[1] <= self.config.views}
+        shares = torch.tensor([share for _, _, share in roles.values()])
+        role = tuple(roles)[int(torch.multinomial(shares, 1, generator=generator))]
         return self.scenes(role, max(pictures // (LAYOUTS[role][0] * LAYOUTS[role][1]), 1), generator)
 
     def scenes(self, role: str, count: int, generator: Generator) -> JointScenes:

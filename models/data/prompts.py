@@ -48,7 +48,7 @@ WORDS = {
     ),
     "plant sprouting": Words(
         ("plant", "seedling", "potted plant"),
-        {"basil": ("basil", "basil plant"), "bean": ("bean", "bean plant"), "fern": ("fern",), "tomato": ("tomato plant", "tomato")},
+        {"basil": ("basil plant", "basil"), "bean": ("bean plant", "bean"), "fern": ("fern",), "tomato": ("tomato plant", "tomato")},
         ("sprouting", "growing", "germinating", "growing from a seed", "coming up", "shooting up"),
         ("emerging from the soil", "that grows up", "growing taller"),
         (("bare soil", "just planted"), ("a small sprout", "just sprouted"), ("half grown", "with its first leaves"), ("almost full-grown", "with many leaves"), ("full-grown", "fully grown")),

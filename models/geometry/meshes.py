@@ -34,12 +34,13 @@ def grid_faces(count: int, columns: int, rows: int, wrap: bool) -> Tensor:
 
     Counter-clockwise seen from the side that (d/dcolumn x d/drow) points to.
     """
-    index = torch.arange(count * columns * rows).view(count, columns, rows)
-    right = index.roll(-1, 1)
-    if not wrap:
-        index, right = index[:, :-1], right[:, :-1]
-    a, b, c, d = index[..., :-1], right[..., :-1], right[..., 1:], index[..., 1:]
-    return torch.stack((a, b, c, a, c, d), -1).reshape(-1, 3)
+    with torch.inference_mode(False):  # kept between calls, so it must also serve a later backward pass
+        index = torch.arange(count * columns * rows).view(count, columns, rows)
+        right = index.roll(-1, 1)
+        if not wrap:
+            index, right = index[:, :-1], right[:, :-1]
+        a, b, c, d = index[..., :-1], right[..., :-1], right[..., 1:], index[..., 1:]
+        return torch.stack((a, b, c, a, c, d), -1).reshape(-1, 3)
 
 
 def grid_normals(points: Tensor, wrap: bool) -> Tensor:

@@ -125,7 +125,7 @@ def _draw(buffer, corners, keep, left, top, columns, rows, face_count, height, w
     depth = 1 / (w0 + wx * dx + wy * dy)[inside].clamp(min=1e-9)
     face = keep[owner]
     image = face // face_count
-    key = (depth.view(torch.int32).long() << 32) | (face - image * face_count)
+    key = (depth.float().view(torch.int32).long() << 32) | (face - image * face_count)
     index = image * (height * width) + y[inside] * width + x[inside]
     buffer.scatter_reduce_(0, index, key, "amin")
 
