@@ -1,4 +1,4 @@
-"""Where files go: always inside the host's output and temp folders; where weights come from: its model folders."""
+"""Where files go: always inside the host's output folder; where weights come from: its model folders."""
 
 import os
 import re
@@ -57,13 +57,6 @@ def output_file(prefix: str, extension: str) -> Path:
     return path
 
 
-def temp_file(name: str) -> Path:
-    """A path in the host's temp folder, which the host empties at its start; its folder is created."""
-    path = inside(folder_paths.get_temp_directory(), "bloom4d", *_plain_parts(name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def weights_file(name: str, folder: str = MODEL_FOLDER) -> Path:
     """The full path of a model file of one of the host's folders.
 
@@ -74,16 +67,6 @@ def weights_file(name: str, folder: str = MODEL_FOLDER) -> Path:
         places = ", ".join(folder_paths.get_folder_paths(folder)) or "no folder"
         raise ValueError(f'The model file "{name}" is missing. Put it into {places}, then press R to refresh the list.')
     return Path(found)
-
-
-def list_weights(folder: str = MODEL_FOLDER) -> list[str]:
-    """The model files of a host folder, for a combo widget."""
-    return folder_paths.get_filename_list(folder)
-
-
-def shipped_weights(name: str) -> Path:
-    """A demo weight file that comes with the pack."""
-    return Path(__file__).resolve().parents[2] / "models" / "weights" / name
 
 
 def _plain_parts(prefix: str) -> list[str]:

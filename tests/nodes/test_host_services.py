@@ -149,7 +149,6 @@ def paths(comfy, tmp_path, monkeypatch):
     from bloom4d.nodes.host import paths
 
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
-    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
     monkeypatch.setattr(folder_paths, "folder_names_and_paths", dict(folder_paths.folder_names_and_paths))
     (tmp_path / "output").mkdir()
@@ -177,7 +176,6 @@ def test_output_files_are_numbered(paths, tmp_path):
     assert first == tmp_path / "output/fields/rose_00001_.safetensors"
     first.touch()
     assert paths.output_file("fields/rose", ".safetensors").name == "rose_00002_.safetensors"
-    assert paths.temp_file("preview.png").parent == tmp_path / "temp/bloom4d"
 
 
 def test_the_model_folder_lists_safetensors_only_and_keeps_extra_paths(paths, tmp_path):
@@ -191,7 +189,7 @@ def test_the_model_folder_lists_safetensors_only_and_keeps_extra_paths(paths, tm
         folder.mkdir(parents=True)
         (folder / f"{folder.name}.safetensors").touch()
         (folder / "readme.txt").touch()
-    assert paths.list_weights() == ["bloom4d.safetensors", "elsewhere.safetensors"]
+    assert folder_paths.get_filename_list("bloom4d") == ["bloom4d.safetensors", "elsewhere.safetensors"]
     assert paths.weights_file("elsewhere.safetensors") == extra / "elsewhere.safetensors"
     with pytest.raises(ValueError, match='"none.safetensors" is missing. Put it into .*models/bloom4d'):
         paths.weights_file("none.safetensors")
