@@ -69,23 +69,21 @@ def _wax(style: ObjectStyle, candle: Candle, base: float, rim: Tensor) -> Patch:
 
 
 def _drips(style: ObjectStyle, candle: Candle, base: float, rim: Tensor, t: Tensor) -> Patch:
-    """Runs of wax at canonical azimuths; each begins at the rim at its own time and stays until the rim has sunk past it."""
+    """Runs of wax at canonical azimuths; each begins at the rim at its own time and gets longer until it reaches the foot."""
     count, rows = len(candle.drips), 9
     azimuth = torch.deg2rad(torch.tensor(candle.drips)) + style.yaw + style.wobble(0, count, radians(4))
     order = (torch.arange(count) * 2) % count
-    start = 0.02 + 0.55 * order / count  # (K,)
-    birth = base + (candle.tall + (candle.short - candle.tall) * start)
-    grown = ((t[:, None] - start) / 0.24).clamp(0, 1)
+    start = 0.04 + 0.50 * order / count  # (K,)
+    grown = ((t[:, None] - start) / 0.34).clamp(0, 1)
     longest = candle.drip_length * (0.75 + 0.25 * ((torch.arange(count) * 3) % 4) / 3)
-    top = torch.minimum(rim[:, None], birth) - 0.01
-    bottom = torch.maximum(birth - longest * grown, torch.tensor(base + 0.02))
-    bottom = torch.minimum(bottom, top - 0.02)
+    top = rim[:, None] + 0.012
+    bottom = torch.minimum(torch.maximum(top - 0.02 - longest * grown, torch.tensor(base + 0.02)), top - 0.02)
     s = unit(rows)
     height = top[..., None] + (bottom - top)[..., None] * s  # (T, K, V)
     out = candle.radius * style.width * (1.0 if style.species != "twisted" else 1.08)
     path = torch.stack((out * torch.sin(azimuth)[:, None].expand_as(height), height, out * torch.cos(azimuth)[:, None].expand_as(height)), -1)
-    bulb = torch.tensor((0.0, 0.75, 0.85, 0.80, 0.78, 0.84, 1.05, 1.05, 0.0))
-    radius = candle.drip_radius * bulb * ramp(grown, 0.0, 0.25)[..., None].clamp(min=TINY)
+    bulb = torch.tensor((0.0, 0.95, 0.86, 0.78, 0.74, 0.78, 1.0, 1.08, 0.0))
+    radius = candle.drip_radius * bulb * ramp(grown, 0.0, 0.15)[..., None].clamp(min=TINY)
     return Patch("drip", tube(path, radius, 8), mix(style.rgb(), torch.ones(3), 0.28), 0.35, wrap=True)
 
 

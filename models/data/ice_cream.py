@@ -18,7 +18,7 @@ def build_ice_cream(style: ObjectStyle, t: Tensor) -> list[Patch]:
     if style.species == "popsicle":
         return _popsicle(style, t)
     if style.species == "double scoop":
-        scoops = ((0.345, 0.0), (0.285, 0.10))
+        scoops = ((0.340, 0.0), (0.280, 0.10))
     else:
         scoops = ((0.45 if style.species == "scoop" else 0.40, 0.0),)
     patches = [_cone(style)]
