@@ -11,6 +11,8 @@ import comfyui_version
 import torch
 from comfy_api.latest import io, ui
 
+from ..models.render.backend import OPERATIONS, backends, choose
+
 PACK = Path(__file__).resolve().parent.parent
 PACKAGES = ("torchvision", "numpy", "comfyui-frontend-package")
 REQUIRED = {"diffusers": "diffusers", "scikit-image": "skimage", "pygltflib": "pygltflib"}  # distribution: module
@@ -47,6 +49,16 @@ def device_lines() -> list[str]:
     ]
 
 
+def backend_lines() -> list[str]:
+    """Per hot operation: the backend that runs, then why each other one does not."""
+    lines = []
+    for operation in OPERATIONS:
+        used = choose(operation)
+        others = [f"{row.name} {row.reason}" for row in backends() if row.operation == operation and row.name != used.name]
+        lines.append(f"Backend of {operation}: {used.name}" + (f" ({', '.join(others)})" if others else ""))
+    return lines
+
+
 def report() -> str:
     """Versions, device and backends, one fact per line."""
     lines = [
@@ -56,7 +68,7 @@ def report() -> str:
         "Packages: " + ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),
         *(requirement_line(package, module) for package, module in REQUIRED.items()),
     ]
-    return "\n".join(lines + device_lines())
+    return "\n".join(lines + device_lines() + backend_lines())
 
 
 class Bloom4DEnvironment(io.ComfyNode):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "host")]
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "host"), str(ROOT / "tests" / "guards")]
 
 import compat  # noqa: E402
 import offline  # noqa: E402
@@ -51,3 +51,16 @@ def server(host_tree, tmp_path_factory):
     running = real_host.start(host_tree, base)
     yield running
     running.host.stop()
+
+
+@pytest.fixture(autouse=True)
+def inputs_stay_unchanged(request, monkeypatch):
+    """In tests of nodes `execute` asserts that it changed none of its inputs: the host's cache shares them with other nodes."""
+    if "comfy" not in request.fixturenames or request.path.parent.name != "nodes":
+        return
+    request.getfixturevalue("comfy")
+    from node_infos import node_classes
+    from unchanged import watched_execute
+
+    for node in node_classes():
+        monkeypatch.setattr(node, "execute", watched_execute(node.execute))
