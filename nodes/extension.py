@@ -4,7 +4,7 @@ import importlib
 
 from comfy_api.latest import ComfyExtension
 
-MODULES = ("environment", "prior")
+MODULES = ("environment", "prior", "field", "cameras", "render", "guidance", "optimize", "files", "procedural")
 
 
 class Bloom4DExtension(ComfyExtension):

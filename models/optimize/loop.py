@@ -13,11 +13,11 @@ from ..guidance.regularisers import penalty
 from ..guidance.seeds import derive, generator
 from ..render.deferred import RenderedViews, render_views
 from ..render.occupancy import OccupancyState
+from ..render.sheets import contact_sheet
 from .checkpoint import Checkpoint
 from .history import StageHistory
 from .roles import RoleOptimiser
 from .scene import Scene, check_field, describe_field
-from .sheets import contact_sheet
 from .stages import Stage, Term
 
 MOST_SKIPPED = 20  # steps in a row without a finite gradient
@@ -192,7 +192,7 @@ class Distiller:
         self.field.load_state_dict(parts["field"])
         self.optimiser.load(parts.get("adam", {}))
         self.occupancy = OccupancyState(**parts["occupancy"])
-        self.history = self._same_terms(StageHistory.restore(checkpoint.values["history"], parts["history"]), checkpoint)
+        self.history = self._same_terms(history_of(checkpoint), checkpoint)
         self.in_a_row, self.empty = int(checkpoint.values["in_a_row"]), int(checkpoint.values["empty"])
         self.step = checkpoint.step
 
@@ -218,6 +218,11 @@ def motion(pictures: Tensor, frames: int, views: int) -> float:
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether the accelerator or the machine ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def history_of(checkpoint: Checkpoint) -> StageHistory:
+    """The history of the stage that wrote a checkpoint."""
+    return StageHistory.restore(checkpoint.values["history"], split_names(checkpoint.tensors)["history"])
 
 
 def split_names(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

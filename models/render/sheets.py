@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from ..fields.field import Field
 from ..geometry.cameras import Cameras
-from ..render.deferred import render_views
-from ..render.occupancy import OccupancyState
+from .deferred import render_views
+from .occupancy import OccupancyState
 
 TILE = 40  # pixels rendered per side; a preview must cost no more than a step
 

@@ -1,0 +1,119 @@
+"""Fields to optimise, and their surfaces."""
+
+import math
+import re
+from dataclasses import replace
+
+import torch
+from comfy_api.latest import io
+
+from ..models.fields.background import BackgroundConfig
+from ..models.fields.density import DEMO_BLOB, DREAMFUSION_BLOB, MAGIC3D_BLOB
+from ..models.fields.hash_field import DEMO_FIELD, PAPER_FIELD, HashField, HashFieldConfig
+from ..models.fields.hash_grid import HashGridConfig
+from ..models.optimize.scene import Scene
+from .cameras import number
+from .host.inference import gradients
+from .sockets import FIELD_4D
+
+CATEGORY = "4d/field"
+BLOBS = {"soft ball": DEMO_BLOB, "magic3d": MAGIC3D_BLOB, "dreamfusion": DREAMFUSION_BLOB}
+SIZES = {"demo": DEMO_FIELD, "4D-fy": PAPER_FIELD}
+
+
+def whole(name: str, default: int, low: int, high: int, tooltip: str) -> io.Int.Input:
+    return io.Int.Input(name, default=default, min=low, max=high, step=1, tooltip=tooltip)
+
+
+def custom_size() -> list:
+    return [
+        whole("static_levels", 8, 1, 24, "Levels of the static 3D grid."),
+        whole("static_coarsest", 8, 2, 256, "Nodes per axis of its coarsest level."),
+        whole("static_finest", 96, 2, 8192, "Nodes per axis of its finest level."),
+        whole("dynamic_levels", 6, 1, 24, "Levels of the dynamic 4D grid; it starts at zero, so the field starts static."),
+        whole("dynamic_coarsest", 8, 2, 256, "Nodes per axis of its coarsest level."),
+        whole("dynamic_finest", 64, 2, 8192, "Nodes per axis of its finest level."),
+        whole("time_nodes", 8, 0, 1024, "Most nodes along time; 0: as many as along space (4D-fy)."),
+        whole("table", 15, 8, 24, "Entries per level, as a power of two: 15 is 32768."),
+        whole("hidden", 32, 4, 256, "Width of the decoders."),
+        whole("layers", 1, 1, 4, "Hidden layers of the decoders."),
+    ]
+
+
+class Bloom4DHashField(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        colour = io.Color.Input("colour", default="#ffffff", tooltip="The background's colour.")
+        return io.Schema(
+            node_id="Bloom4DHashField",
+            display_name="Hash Field",
+            category=CATEGORY,
+            description="A new 4D scene: static 3D and dynamic 4D hash grids, added and decoded to density and colour (4D-fy).",
+            search_aliases=["nerf", "radiance field", "instant ngp", "new scene"],
+            inputs=[
+                io.DynamicCombo.Input(
+                    "size",
+                    options=[io.DynamicCombo.Option("demo", []), io.DynamicCombo.Option("4D-fy", []), io.DynamicCombo.Option("custom", custom_size())],
+                    tooltip="demo: 8 levels up to 96, fast on a CPU. 4D-fy: 16 levels up to 4096, 28 million numbers, for a GPU. custom: your own.",
+                ),
+                io.Combo.Input("initial_density", options=list(BLOBS), default="soft ball", tooltip="The ball that every scene starts as."),
+                number("blob_radius", 0.55, 0.05, 20, 0.01, "Its radius; the object lives in the unit ball."),
+                io.DynamicCombo.Input(
+                    "background",
+                    options=[
+                        io.DynamicCombo.Option("none", []),
+                        io.DynamicCombo.Option("solid", [colour]),
+                        io.DynamicCombo.Option("network", [whole("width", 16, 4, 256, "Width of its two hidden layers.")]),
+                    ],
+                    tooltip="What lies behind the object. none: transparent. network: a colour for every direction, trained (4D-fy).",
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, step=1, tooltip="Initial values of grids and decoders."),
+            ],
+            outputs=[FIELD_4D.Output("field", tooltip="A new field, for an optimiser.")],
+        )
+
+    @classmethod
+    def execute(cls, size, initial_density, blob_radius, background, seed):
+        config = SIZES.get(size["size"]) or custom_config(size)
+        blob = replace(BLOBS[initial_density], radius=blob_radius)
+        with gradients():
+            field = HashField(replace(config, blob=blob, background=background_config(background)), torch.Generator().manual_seed(seed))
+        return io.NodeOutput(Scene(field.requires_grad_(False)))
+
+
+def custom_config(size: dict) -> HashFieldConfig:
+    """The field's shape from the node's own numbers."""
+    cap = {"time_ratio": 0.5, "time_cap": size["time_nodes"]} if size["time_nodes"] else {}
+    return HashFieldConfig(
+        static=grid_config(3, size["static_levels"], size["static_coarsest"], size["static_finest"], size["table"]),
+        dynamic=grid_config(4, size["dynamic_levels"], size["dynamic_coarsest"], size["dynamic_finest"], size["table"], **cap),
+        hidden=size["hidden"],
+        layers=size["layers"],
+    )
+
+
+def grid_config(dimensions: int, levels: int, coarsest: int, finest: int, table: int, **time) -> HashGridConfig:
+    """A grid whose levels grow evenly from the coarsest to the finest resolution."""
+    if finest < coarsest:
+        raise ValueError(f"The finest grid level has {finest} nodes and the coarsest {coarsest}. Swap them: levels grow finer.")
+    growth = math.exp(math.log(finest / coarsest) / max(levels - 1, 1))
+    return HashGridConfig(dimensions, levels, coarsest, growth, table, **time)
+
+
+def background_config(background: dict) -> BackgroundConfig:
+    """What lies behind the object."""
+    kind = background["background"]
+    if kind == "solid":
+        return BackgroundConfig("solid", hex_colour(background["colour"]))
+    return BackgroundConfig("network", hidden=background["width"]) if kind == "network" else BackgroundConfig("none")
+
+
+def hex_colour(text: str) -> tuple[float, float, float]:
+    """#rrggbb as three numbers in [0, 1]; ValueError for anything else."""
+    if not re.fullmatch(r"#?[0-9a-fA-F]{6}", text.strip()):
+        raise ValueError(f'"{text}" is no colour. Write it as #rrggbb, such as #ffffff for white.')
+    digits = text.strip().lstrip("#")
+    return tuple(int(digits[place : place + 2], 16) / 255.0 for place in (0, 2, 4))
+
+
+NODES = [Bloom4DHashField]

@@ -1,0 +1,186 @@
+"""Stages, the hybrid score-distillation optimiser, and its curves."""
+
+import time
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..models.guidance.mixing import parse_probabilities
+from ..models.guidance.regularisers import Regularisers
+from ..models.guidance.schedules import Schedule
+from ..models.optimize.checkpoint import CheckpointStore, read_checkpoint
+from ..models.optimize.history import StageHistory
+from ..models.optimize.loop import history_of
+from ..models.optimize.runs import Pace
+from ..models.optimize.stages import Backdrop, LearningRates, Stage
+from ..models.render.volume import VolumeRenderer
+from .cameras import number
+from .curves import curves_json, draw_curves
+from .host import paths
+from .runner import HostStage, RunPlan, distil, loss_map, named_apart, picture_of
+from .sockets import FIELD_4D, GUIDANCE_4D, RENDERER_4D, STAGE_4D
+
+CATEGORY = "4d/optimize"
+
+
+def rate(role: str, default: float, what: str) -> io.Float.Input:
+    return number(f"rate_{role}", default, 0, 1, 1e-6, f"Peak learning rate of {what}; 0 freezes it.")
+
+
+class Bloom4DStage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        terms = io.Autogrow.TemplatePrefix(GUIDANCE_4D.Input("term", tooltip="A guidance term."), prefix="term", min=0, max=12)
+        return io.Schema(
+            node_id="Bloom4DStage",
+            display_name="Stage",
+            category=CATEGORY,
+            description="What one optimiser does: its guidance terms and how they share the steps, learning rates by role, coarse-to-fine, penalties.",
+            search_aliases=["schedule", "guidance mix", "probabilities", "learning rate"],
+            inputs=[
+                io.Autogrow.Input("terms", template=terms, tooltip="The guidance terms; a new socket appears with every connection."),
+                io.String.Input("probabilities", default="", tooltip='One probability per term, such as "0.5, 0.25, 0.25"; each step draws one term. Empty: every step adds up all terms by their weights.'),
+                io.String.Input("name", default="stage", tooltip="A name for the curves."),
+                rate("static", 0.03, "the static grid (4D-fy: 0.01, in its last stage 0.0001)"),
+                rate("dynamic", 0.0, "the dynamic grid (4D-fy: 0.01 in its last stage)"),
+                rate("decoder", 0.007, "the decoders (4D-fy: 0.001)"),
+                rate("material", 0.001, "material networks, where a field has some"),
+                rate("background", 0.001, "the background network, where a field has one"),
+                io.Int.Input("warm_up", default=20, min=0, max=100000, step=1, tooltip="Steps over which the learning rates rise."),
+                number("final_rate", 0.2, 0, 1, 0.01, "Share of the learning rates that is left at the stage's end (linear)."),
+                number("static_levels", 1.0, 0.01, 1, 0.01, "Share of the static grid's levels that is on at the stage's start, coarse to fine; 1 begins with all."),
+                number("dynamic_levels", 1.0, 0.01, 1, 0.01, "Share of the dynamic grid's levels that is on at the stage's start."),
+                number("levels_until", 0.4, 0, 1, 0.01, "Part of the stage after which all levels are on."),
+                number("blob_start", 0.0, 0, 20, 0.01, "Radius of the density's initial ball at the stage's start; 0 leaves the field's own.", advanced=True),
+                number("blob_end", 0.0, 0, 20, 0.01, "Radius at the stage's end (4D-fy: 0.5 to 5, so that parts may leave the ball); 0 leaves the field's own.", advanced=True),
+                number("opaque", 0.0, 0, 1e5, 0.001, "Weight of the opacity's entropy: crisp edges; much of it eats thin parts."),
+                number("sparsity", 0.0, 0, 1e5, 0.001, "Weight of the pull to empty space (4D-fy: 10)."),
+                number("z_variance", 0.0, 0, 1e5, 0.001, "Weight against fog along the rays.", advanced=True),
+                number("orientation", 0.0, 0, 1e5, 0.001, "Weight against surfaces that face away; costs six more density evaluations per visible ray.", advanced=True),
+                number("penalties_until", 0.5, 0, 1, 0.01, "Part of the stage over which the penalties rise from 0 to their weights.", advanced=True),
+                number("random_background", 0.5, 0, 1, 0.01, "For priors that see no alpha: probability of one random background colour per step.", advanced=True),
+                number("weight_decay", 0.0, 0, 1, 1e-4, "AdamW's weight decay (threestudio: 0.01).", advanced=True),
+            ],
+            outputs=[STAGE_4D.Output("stage", tooltip="For an optimiser.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, terms, probabilities, name, **values):
+        guidance = [terms[key] for key in sorted(terms, key=lambda key: int(key.removeprefix("term")))]
+        stage = Stage(
+            terms=named_apart([item.term for item in guidance]),
+            probabilities=parse_probabilities(probabilities, len(guidance)) if guidance else None,
+            name=name.strip() or "stage",
+            rates=LearningRates(
+                **{role: values[f"rate_{role}"] for role in ("static", "dynamic", "decoder", "material", "background")},
+                warm_up=values["warm_up"],
+                final=values["final_rate"],
+            ),
+            static_levels=Schedule(values["static_levels"], 1.0, 0.0, values["levels_until"]),
+            dynamic_levels=Schedule(values["dynamic_levels"], 1.0, 0.0, values["levels_until"]),
+            blob=Schedule(values["blob_start"], values["blob_end"]) if values["blob_start"] and values["blob_end"] else None,
+            regularisers=Regularisers(*(Schedule(0.0, values[key], 0.0, values["penalties_until"]) for key in ("opaque", "sparsity", "z_variance", "orientation"))),
+            backdrop=Backdrop(values["random_background"]),
+            weight_decay=values["weight_decay"],
+        )
+        return io.NodeOutput(HostStage(stage, tuple(item.source for item in guidance)))
+
+
+class Bloom4DHybridSDSOptimizer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DHybridSDSOptimizer",
+            display_name="Hybrid-SDS Optimizer",
+            category=CATEGORY,
+            description="Runs one stage of hybrid score distillation on a field (4D-fy). Chain one optimiser per stage; queueing the same graph again goes on where it stopped.",
+            search_aliases=["text to 4D", "4D-fy", "train field", "score distillation"],
+            inputs=[
+                FIELD_4D.Input("field", tooltip="The field to start from; it is copied."),
+                STAGE_4D.Input("stage", tooltip="Guidance terms, learning rates and penalties."),
+                io.Int.Input("steps", default=250, min=1, max=1000000, step=1, tooltip="Steps of this stage; its schedules stretch with it."),
+                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, step=1, control_after_generate=True, tooltip="Cameras, noise levels, noise and the order of the terms."),
+                io.Combo.Input("resume", options=["auto", "new", "file"], default="auto", tooltip="auto: go on from this run's newest checkpoint, if there is one. new: forget its checkpoints. file: start from the checkpoint named below."),
+                io.String.Input("checkpoint", default="", tooltip="For resume = file: a step_*.safetensors below the output folder.", advanced=True),
+                io.String.Input("filename_prefix", default="4d", tooltip="Checkpoints go to output/bloom4d/runs/<prefix>/<run>; every different graph is its own run."),
+                number("preview_interval", 10, 0, 3600, 0.5, "Seconds between preview pictures; 0 shows none."),
+                number("checkpoint_interval", 30, 0, 86400, 0.5, "Seconds between checkpoints; 0 writes one at the end only.", advanced=True),
+                number("time_budget", 0, 0, 100000, 0.1, "Minutes after which the stage ends early with what it has; 0 is no limit.", advanced=True),
+                RENDERER_4D.Input("renderer", optional=True, tooltip="How the field is rendered; a volume renderer of 48 samples by default."),
+            ],
+            outputs=[
+                FIELD_4D.Output("field_out", display_name="field", tooltip="The optimised field, with the history of all stages."),
+                io.Custom("LOSS_MAP").Output("loss_map", tooltip="The stage's losses, for the host's Plot Loss Graph."),
+                io.Image.Output("preview", tooltip="A sheet of four views in rows and six times in columns."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, time_budget, **values):
+        return time.time_ns() if time_budget else 0  # a stage that ended early goes on when it is queued again
+
+    @classmethod
+    def execute(
+        cls, field, stage, steps, seed, resume, checkpoint, filename_prefix, preview_interval, checkpoint_interval, time_budget, renderer=None
+    ):  # fmt: skip
+        renderer = renderer or VolumeRenderer()
+        plan = RunPlan(filename_prefix, resume, checkpoint, Pace(preview_interval, checkpoint_interval, 60.0 * time_budget))
+        scene = distil(field, stage, renderer, steps, seed, plan)
+        return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer))
+
+
+class Bloom4DTrainingCurves(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DTrainingCurves",
+            display_name="Training Curves",
+            category=CATEGORY,
+            description="Every term's loss, noise level, gradient norm, opacity and motion, and the learning rates, over all stages: of a field, or of a job from its newest checkpoint.",
+            search_aliases=["loss curve", "plot", "metrics", "history"],
+            is_output_node=True,
+            inputs=[
+                io.String.Input("run", default="", tooltip="Instead of a field: the filename prefix of an optimiser, running or stopped, or a step_*.safetensors below the output folder."),
+                FIELD_4D.Input("field", optional=True, tooltip="A field that came out of an optimiser; it wins over the run."),
+            ],
+            outputs=[
+                io.Image.Output("curves", tooltip="Six panels; faint lines are raw, strong ones smoothed, grey lines divide stages."),
+                io.String.Output("json", tooltip="The same numbers, term by term."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, run, **values):
+        path = newest_checkpoint(run)
+        return "" if path is None else f"{path}:{path.stat().st_mtime_ns}"
+
+    @classmethod
+    def execute(cls, run, field=None):
+        histories = field.history if field is not None else run_history(run)
+        if not any(len(history) for history in histories):
+            raise ValueError("This field has not been optimised yet, so it has no curves. Connect the field that comes out of an optimiser.")
+        image = draw_curves(histories)
+        return io.NodeOutput(image, curves_json(histories), ui=ui.PreviewImage(image, cls=cls))
+
+
+def newest_checkpoint(name: str) -> Path | None:
+    """The newest checkpoint file of a run's prefix, or the named file; None when there is none."""
+    if not name.strip():
+        return None
+    if name.strip().endswith(".safetensors"):
+        path = paths.inside(folder_paths.get_output_directory(), name.strip())
+        return path if path.is_file() else None
+    folders = reversed(paths.runs_of(name.strip()))
+    return next((found.path for folder in folders if (found := CheckpointStore(folder).latest()) is not None), None)
+
+
+def run_history(name: str) -> tuple[StageHistory, ...]:
+    """The history in the newest checkpoint of a run; ValueError when there is none."""
+    path = newest_checkpoint(name)
+    if path is None:
+        raise ValueError(f'There is no checkpoint of "{name}". Connect a field, or give the filename prefix of an optimiser that has run for half a minute.')
+    return (history_of(read_checkpoint(path)),)
+
+
+NODES = [Bloom4DStage, Bloom4DHybridSDSOptimizer, Bloom4DTrainingCurves]

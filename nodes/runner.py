@@ -1,0 +1,115 @@
+"""Running an optimisation inside a node: run folder, resume, priors, progress, pictures."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import comfy.model_management
+import folder_paths
+import torch
+from torch import Tensor
+
+from ..models.geometry.cameras import view_time_grid
+from ..models.optimize.checkpoint import CheckpointStore, read_checkpoint
+from ..models.optimize.identity import fingerprint
+from ..models.optimize.loop import Distiller
+from ..models.optimize.runs import Job, Pace, run
+from ..models.optimize.scene import Scene, describe_field
+from ..models.optimize.stages import Stage, Term
+from ..models.render.sheets import contact_sheet
+from ..models.render.volume import VolumeRenderer
+from .guidance import PriorSource
+from .host import paths
+from .host.inference import gradients
+from .host.progress import HostCallback
+
+RAYS_AT_ONCE = {"cpu": 1 << 16}  # whose graph is kept whole; fixed, since another chunk rounds differently and a resume must not
+ACCELERATOR_RAYS = 1 << 17  # some 8 GB with dense samples; the loop halves it where that is too much
+SHEET_TILE = 64
+
+
+@dataclass(frozen=True)
+class HostStage:
+    """What travels on STAGE_4D: a stage and, term by term, where its priors come from."""
+
+    stage: Stage
+    sources: tuple[PriorSource, ...]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Where a run keeps its checkpoints, how it begins, and how often it reports."""
+
+    prefix: str
+    resume: str  # auto, new, file
+    checkpoint: str
+    pace: Pace
+
+
+def named_apart(terms: list[Term]) -> tuple[Term, ...]:
+    """The terms with a number behind a name that another one has already."""
+    named, seen = [], {}
+    for term in terms:
+        seen[term.name] = seen.get(term.name, 0) + 1
+        named.append(term if seen[term.name] == 1 else replace(term, name=f"{term.name} {seen[term.name]}"))
+    return tuple(named)
+
+
+def run_id(scene: Scene, hosted: HostStage, renderer: VolumeRenderer, steps: int, seed: int) -> str:
+    """The name of a run: a hash of everything that determines its result."""
+    start = [describe_field(scene.field), scene.field, len(scene.history)]
+    priors = [source.identity() for source in hosted.sources]
+    return fingerprint(start, hosted.stage, priors, renderer.kind, renderer.config, steps, seed)
+
+
+def distil(scene: Scene, hosted: HostStage, renderer: VolumeRenderer, steps: int, seed: int, plan: RunPlan) -> Scene:
+    """Run or resume one stage of score distillation; the scene's field is copied, never changed."""
+    store = CheckpointStore(paths.run_folder(plan.prefix, run_id(scene, hosted, renderer, steps, seed)))
+    device = comfy.model_management.get_torch_device()
+    with gradients(), ExitStack() as open_things:
+        open_things.enter_context(store.lock())
+        priors = [open_things.enter_context(source.open()) for source in hosted.sources]
+        local = Scene(scene.field.clone().to(device), scene.history)
+        job = Distiller(local, hosted.stage, priors, renderer, steps, seed, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
+        run_job(job, store, plan)
+        finished = job.scene()
+        return Scene(finished.field.to("cpu"), finished.history)
+
+
+def run_job(job: Job, store: CheckpointStore, plan: RunPlan) -> None:
+    """Resume as planned, then run with the host's progress bar, previews and interrupt."""
+    resume(job, store, plan)
+    run(job, store, HostCallback(total=job.steps, first=job.step), plan.pace)
+
+
+def resume(job: Job, store: CheckpointStore, plan: RunPlan) -> None:
+    """auto: from the run's newest good checkpoint; new: from nothing, forgetting them; file: from the named one."""
+    if plan.resume == "new":
+        store.clear()
+    elif plan.resume == "file":
+        job.restore(read_checkpoint(checkpoint_path(plan.checkpoint)))
+    elif (found := store.latest()) is not None:
+        job.restore(found)
+
+
+def checkpoint_path(name: str) -> Path:
+    """A checkpoint named relative to the host's output folder; ValueError when it is empty or leads elsewhere."""
+    if not name.strip():
+        raise ValueError("Resume is set to file, but no checkpoint is named. Give its path below the output folder, such as bloom4d/runs/4d/<run>/step_00000100.safetensors.")
+    return paths.inside(folder_paths.get_output_directory(), name.strip())
+
+
+def loss_map(scene: Scene) -> dict:
+    """LOSS_MAP of the last stage that has two different losses: the host's graph divides by their range."""
+    losses = [history.losses() for history in reversed(scene.history)]
+    varied = [values for values in losses if len(set(values)) > 1]
+    return {"loss": varied[0] if varied else (losses[0] if losses else [])}
+
+
+def picture_of(scene: Scene, renderer: VolumeRenderer) -> Tensor:
+    """A contact sheet (1, H, W, 3): four views in rows, six times in columns."""
+    with gradients(), torch.no_grad():
+        device = comfy.model_management.get_torch_device()
+        field = scene.field.clone().to(device)
+        cameras = view_time_grid(4, 6).to(device)
+        return contact_sheet(field, renderer, renderer.new_state(field), cameras, 4, SHEET_TILE, 2)

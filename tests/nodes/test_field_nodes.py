@@ -1,0 +1,298 @@
+"""The nodes of hybrid score distillation, run as the host runs them, on the oracle prior."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def nodes(comfy):
+    """The node modules by name."""
+    import importlib
+
+    names = ("cameras", "field", "render", "guidance", "optimize", "files", "runner")
+    return {name: importlib.import_module(f"bloom4d.nodes.{name}") for name in names}
+
+
+@pytest.fixture
+def output(comfy, tmp_path):
+    """The host's output folder, in a temporary place."""
+    import folder_paths
+
+    before = folder_paths.get_output_directory(), folder_paths.get_temp_directory()
+    folder_paths.set_output_directory(str(tmp_path / "output"))
+    folder_paths.set_temp_directory(str(tmp_path / "temp"))
+    yield tmp_path / "output"
+    folder_paths.set_output_directory(before[0])
+    folder_paths.set_temp_directory(before[1])
+
+
+def defaults(node) -> dict:
+    """Every widget's default, as the frontend would send it."""
+    values = {}
+    for item in node.define_schema().inputs:
+        if getattr(item, "default", None) is not None:
+            values[item.id] = item.default
+        elif item.get_io_type() == "COMBO":
+            values[item.id] = item.options[0]
+    return values
+
+
+def call(node, **values):
+    """Execute with defaults for everything that is not given."""
+    return node.execute(**{**defaults(node), **values}).result
+
+
+@pytest.fixture(scope="module")
+def oracle_model(comfy):
+    import oracle
+
+    with torch.inference_mode():
+        pictures = torch.zeros(1, 4, 3, 4, 16, 16)
+        pictures[..., 3, 5:11, 5:11] = 1.0
+        pictures[..., 0, 5:11, 5:11] = 0.8
+        pictures[:, :, 2, 1, 5:11, 5:11] = 0.9  # it turns yellow
+        return *oracle.oracle_prior(pictures), oracle.prompt()
+
+
+TINY = {"size": "custom", "static_levels": 3, "static_coarsest": 4, "static_finest": 16, "dynamic_levels": 2, "dynamic_coarsest": 4, "dynamic_finest": 8, "time_nodes": 4, "table": 10, "hidden": 16, "layers": 1}
+
+
+def tiny_field(nodes, **changes):
+    return call(nodes["field"].Bloom4DHashField, size=TINY, background={"background": "none"}, **changes)[0]
+
+
+def tiny_stage(nodes, oracle_model, probabilities="0.5, 0.5", **changes):
+    model, vae, text = oracle_model
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler)[0]
+    video_cameras = call(nodes["cameras"].Bloom4DCameraSampler, views=1, frames=3)[0]
+    common = {"model": model, "vae": vae, "positive": text, "negative": text, "width": 16, "height": 16}
+    terms = {
+        "term0": call(nodes["guidance"].Bloom4DMultiViewGuidance, cameras=cameras, **common)[0],
+        "term1": call(nodes["guidance"].Bloom4DVideoSDSGuidance, cameras=video_cameras, **common)[0],
+    }
+    return call(nodes["optimize"].Bloom4DStage, terms=terms, probabilities=probabilities, rate_dynamic=0.02, **changes)[0]
+
+
+def renderer(nodes):
+    return call(nodes["render"].Bloom4DVolumeRenderer, samples=12, occupancy_resolution=8, time_slabs=2)[0]
+
+
+def optimise(nodes, field, stage, **changes):
+    return call(nodes["optimize"].Bloom4DHybridSDSOptimizer, field=field, stage=stage, renderer=renderer(nodes), **{"steps": 6, **changes})
+
+
+def state(scene) -> dict:
+    return {name: value.clone() for name, value in scene.field.state_dict().items()}
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_text_to_4d_from_field_to_files(nodes, oracle_model, output):
+    field, stage = tiny_field(nodes), tiny_stage(nodes, oracle_model)
+    before = state(field)
+    scene, losses, preview = optimise(nodes, field, stage)
+    assert same(before, state(field)) and not same(before, state(scene))
+    assert len(losses["loss"]) == 6 and len(set(losses["loss"])) > 1
+    assert preview.shape == (1, 4 * 128, 6 * 128, 3) and preview.min() >= 0 and preview.max() <= 1
+
+    again, _, _ = optimise(nodes, scene, stage, seed=1)
+    assert [history.name for history in again.history] == ["stage", "stage"]
+
+    path = call(nodes["cameras"].Bloom4DCameraPath, frames=3)[0]
+    image, mask, depth, normals = call(nodes["render"].Bloom4DRenderField, field=again, cameras=path, width=24, height=16, background={"background": "colour", "colour": "#00ff00"}, renderer=renderer(nodes))
+    assert image.shape == depth.shape == normals.shape == (3, 16, 24, 3) and mask.shape == (3, 16, 24)
+    assert torch.allclose(image[:, 0, 0], torch.tensor([0.0, 1.0, 0.0]).expand(3, 3), atol=1e-3) and mask[:, 0, 0].max() < 1e-3 and mask.max() > 0.5
+    assert all(torch.isfinite(value).all() and value.min() >= 0 and value.max() <= 1 for value in (image, mask, depth, normals))
+
+    curves, text = call(nodes["optimize"].Bloom4DTrainingCurves, field=again)
+    stages = json.loads(text)["stages"]
+    assert curves.shape[-1] == 3 and curves.std() > 0.01 and len(stages) == 2
+    assert sum(len(values["loss"]) for values in stages[0]["terms"].values()) == 6 and set(stages[0]["learning_rates"]) == {"step", "static", "dynamic", "decoder"}
+
+    saved = call(nodes["files"].Bloom4DSaveField, field=again)[0]
+    loaded = call(nodes["files"].Bloom4DLoadField, path=saved)[0]
+    assert same(state(again), state(loaded)) and [history.describe() for history in loaded.history] == [history.describe() for history in again.history]
+    continued = [optimise(nodes, start, stage, filename_prefix=prefix)[0] for start, prefix in ((again, "one"), (loaded, "two"))]
+    assert same(state(continued[0]), state(continued[1]))
+
+
+def test_two_runs_on_one_prefix_do_not_meet(nodes, oracle_model, output):
+    field, stage = tiny_field(nodes), tiny_stage(nodes, oracle_model)
+    first, second = (optimise(nodes, field, stage, seed=seed)[0] for seed in (1, 2))
+    folders = [path for path in (output / "bloom4d" / "runs" / "4d").iterdir()]
+    assert len(folders) == 2 and not same(state(first), state(second))
+    assert same(state(optimise(nodes, field, stage, seed=1)[0]), state(first))  # found again, not mixed up
+
+
+def test_interrupt_then_the_same_graph_gives_the_uninterrupted_result(nodes, oracle_model, output, comfy, monkeypatch):
+    field, stage = tiny_field(nodes), tiny_stage(nodes, oracle_model)
+    whole = optimise(nodes, field, stage, filename_prefix="whole")[0]
+    management, calls = comfy.model_management, []
+
+    def interrupt():
+        calls.append(1)
+        if len(calls) == 4:
+            raise management.InterruptProcessingException
+
+    monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", interrupt)
+    with pytest.raises(management.InterruptProcessingException):
+        optimise(nodes, field, stage)
+    monkeypatch.undo()
+    written = list((output / "bloom4d" / "runs" / "4d").rglob("step_*.safetensors"))
+    assert written and all(int(path.stem[5:]) < 6 for path in written)
+    assert same(state(optimise(nodes, field, stage)[0]), state(whole))
+
+
+def test_run_id_changes_with_whatever_is_resolved(nodes, oracle_model, output):
+    import oracle
+
+    field, stage = tiny_field(nodes), tiny_stage(nodes, oracle_model)
+    plain = renderer(nodes)
+
+    def identity(field=field, stage=stage, renderer=plain, steps=6, seed=0):
+        return nodes["runner"].run_id(field, stage, renderer, steps, seed)
+
+    model, vae, text = oracle_model
+    other_model = oracle.oracle_prior(torch.rand(1, 4, 3, 4, 16, 16))
+    other_text = oracle.prompt([0], 1)
+    other_text[0][1]["bloom4d_weights"] = torch.tensor([0.5])
+    more = call(nodes["render"].Bloom4DVolumeRenderer, samples=13, occupancy_resolution=8, time_slabs=2)[0]
+    changed = [
+        identity(steps=7), identity(seed=1), identity(renderer=more), identity(field=tiny_field(nodes, seed=1)),
+        identity(field=tiny_field(nodes, blob_radius=0.5)),
+        identity(stage=tiny_stage(nodes, oracle_model, "0.4, 0.6")),
+        identity(stage=tiny_stage(nodes, oracle_model, rate_static=0.01)),
+        identity(stage=tiny_stage(nodes, (*other_model, text))),
+        identity(stage=tiny_stage(nodes, (model, vae, other_text))),
+    ]  # fmt: skip
+    assert len({identity(), *changed}) == len(changed) + 1
+    assert identity() == identity(stage=tiny_stage(nodes, oracle_model), field=tiny_field(nodes))
+    optimise(nodes, field, stage)  # loading the model for a run must not change its name
+    assert identity() == nodes["runner"].run_id(field, tiny_stage(nodes, oracle_model), plain, 6, 0)
+
+
+def test_resume_new_and_file(nodes, oracle_model, output):
+    field, stage = tiny_field(nodes), tiny_stage(nodes, oracle_model)
+    scene = optimise(nodes, field, stage)[0]
+    (checkpoint,) = (output / "bloom4d" / "runs" / "4d").rglob("step_00000006.safetensors")
+    written = checkpoint.stat().st_mtime_ns
+    assert same(state(optimise(nodes, field, stage, resume="new")[0]), state(scene)) and checkpoint.stat().st_mtime_ns > written
+    name = checkpoint.relative_to(output).as_posix()
+    longer = optimise(nodes, field, stage, steps=8, resume="file", checkpoint=name)[0]
+    assert len(longer.history[0]) == 8
+    for wrong, message in (("", "no checkpoint is named"), ("../secret.safetensors", "leads out of the folder"), ("none.safetensors", "There is no checkpoint")):
+        with pytest.raises(ValueError, match=message):
+            optimise(nodes, field, stage, resume="file", checkpoint=wrong)
+    with pytest.raises(ValueError, match="made with another field: its layers is 1, here it is 2"):
+        other = call(nodes["field"].Bloom4DHashField, size={**TINY, "layers": 2}, background={"background": "none"})[0]
+        optimise(nodes, other, stage, steps=8, resume="file", checkpoint=name)
+
+
+def test_time_budget_ends_early_and_goes_on(nodes, oracle_model, output):
+    field, stage = tiny_field(nodes), tiny_stage(nodes, oracle_model)
+    whole = optimise(nodes, field, stage, filename_prefix="whole")[0]
+    node = nodes["optimize"].Bloom4DHybridSDSOptimizer
+    short = optimise(nodes, field, stage, time_budget=1e-9)[0]
+    assert len(short.history[0]) == 0
+    assert same(state(optimise(nodes, field, stage)[0]), state(whole))
+    assert node.fingerprint_inputs(time_budget=0, steps=1) == 0 != node.fingerprint_inputs(time_budget=1, steps=1)
+
+
+def test_curves_of_a_job_from_its_checkpoint(nodes, oracle_model, output):
+    optimise(nodes, tiny_field(nodes), tiny_stage(nodes, oracle_model), filename_prefix="job/one")
+    node = nodes["optimize"].Bloom4DTrainingCurves
+    curves, text = call(node, run="job/one")
+    assert len(json.loads(text)["stages"]) == 1 and node.fingerprint_inputs(run="job/one") != ""
+    with pytest.raises(ValueError, match="There is no checkpoint of"):
+        call(node, run="job/two")
+    with pytest.raises(ValueError, match="not been optimised yet"):
+        call(node, field=tiny_field(nodes))
+
+
+def test_bad_stages_have_first_lines_that_stand_alone(nodes, oracle_model):
+    with pytest.raises(ValueError, match="The stage has no guidance term. Connect at least one"):
+        call(nodes["optimize"].Bloom4DStage, terms={})
+    with pytest.raises(ValueError, match=r'sums to 1\.5\. Normalised they are "0\.6667, 0\.3333"'):
+        tiny_stage(nodes, oracle_model, "1, 0.5")
+    with pytest.raises(ValueError, match="2 terms"):
+        tiny_stage(nodes, oracle_model, "1")
+    model, vae, text = oracle_model
+    path = call(nodes["cameras"].Bloom4DCameraPath)[0]
+    with pytest.raises(ValueError, match="connect a Camera Sampler, not a Camera Path"):
+        call(nodes["guidance"].Bloom4DSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=path)
+    with pytest.raises(ValueError, match="comes first"):
+        call(nodes["cameras"].Bloom4DCameraSampler, fov_min=50.0)
+
+
+def test_terms_of_one_name_are_told_apart(nodes, oracle_model):
+    model, vae, text = oracle_model
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler)[0]
+    one = call(nodes["guidance"].Bloom4DSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras)[0]
+    stage = call(nodes["optimize"].Bloom4DStage, terms={"term1": one, "term0": one, "term10": one})[0]
+    assert [term.name for term in stage.stage.terms] == ["image", "image 2", "image 3"] and stage.stage.probabilities is None
+
+
+def test_guidance_widgets_reach_the_term(nodes, oracle_model):
+    model, vae, text = oracle_model
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler)[0]
+    front = [[None, {"front": True}]]
+    values = {"weight": 0.5, "guidance_scale": 7.5, "t_max_end": 0.6, "t_min_start": 0.3, "anneal_until": 0.5, "rescale": 0.25, "clip": 2.0, "scenes": 3, "noise_level": "per scene"}
+    item = call(nodes["guidance"].Bloom4DSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras, positive_front=front, train_motion=True, **values)[0]
+    distillation = item.term.distillation
+    assert (distillation.guidance, distillation.rescale, distillation.clip, distillation.level_per, item.term.scenes) == (7.5, 0.25, 2.0, "scene", 3)
+    assert distillation.levels.at(25, 100) == pytest.approx((0.16, 0.79)) and item.term.weight.at(0, 1) == 0.5 and "dynamic" in item.term.trains
+    assert item.source.positives == (text, front, text, text)
+    video = call(nodes["guidance"].Bloom4DVideoSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras, motion_amplification=30.0)[0]
+    assert video.term.distillation.motion == 30.0 and video.source.positives == (text,)
+
+
+def test_field_sizes_and_backgrounds(nodes):
+    demo = call(nodes["field"].Bloom4DHashField, size={"size": "demo"}, background={"background": "network", "width": 8})[0]
+    assert demo.field.config.static.levels == 8 and demo.field.config.background.hidden == 8
+    assert not torch.equal(demo.field.static.table, call(nodes["field"].Bloom4DHashField, size={"size": "demo"}, background={"background": "none"}, seed=5)[0].field.static.table)
+    config = tiny_field(nodes).field.config
+    assert [level.nodes[0] for level in config.static.layout] == [4, 8, 16] and config.dynamic.time_cap == 4
+    wide = nodes["field"].custom_config({**TINY, "time_nodes": 0})
+    assert wide.dynamic.time_cap is None
+    solid = nodes["field"].background_config({"background": "solid", "colour": "#ff8000"})
+    assert solid.colour == (1.0, 128 / 255, 0.0)
+    for wrong in ("red", "#12345", "#gggggg"):
+        with pytest.raises(ValueError, match="is no colour"):
+            nodes["field"].hex_colour(wrong)
+    with pytest.raises(ValueError, match="Swap them"):
+        nodes["field"].custom_config({**TINY, "static_finest": 2})
+
+
+def test_broken_field_files_are_named(nodes, output):
+    saved = call(nodes["files"].Bloom4DSaveField, field=tiny_field(nodes))[0]
+    path = output / saved
+    content = path.read_bytes()
+    for damaged, message in ((content[:-7], "no readable safetensors file"), (b"PK\x03\x04 pickle", "no readable safetensors file"), (content.replace(b"bloom4d.field", b"bloom4d.other"), "is no Bloom4D field")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=message):
+            call(nodes["files"].Bloom4DLoadField, path=saved)
+    with pytest.raises(ValueError, match="There is no field"):
+        call(nodes["files"].Bloom4DLoadField, path="bloom4d/fields/none.safetensors")
+    with pytest.raises(ValueError, match="leads out"):
+        call(nodes["files"].Bloom4DLoadField, path="../../etc/passwd")
+
+
+def test_loss_map_prefers_a_stage_whose_losses_differ(nodes):
+    from bloom4d.models.optimize.history import StageHistory
+    from bloom4d.models.optimize.stages import LearningRates
+
+    def history(*losses):
+        made = StageHistory("s", ("t",), len(losses), 0, LearningRates(), ("static",))
+        for step, loss in enumerate(losses):
+            made.add(step=step, term=0, loss=loss)
+        return made
+
+    scene = replace(tiny_field(nodes), history=(history(1.0, 2.0, math.nan), history(3.0)))
+    assert nodes["runner"].loss_map(scene) == {"loss": [1.0, 2.0]}
+    assert nodes["runner"].loss_map(replace(scene, history=(history(3.0),))) == {"loss": [3.0]}
