@@ -98,8 +98,17 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, bias: Tensor | None = None) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.to_q(x), self.to_k(context), self.to_v(context)))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
-        return self.to_out(out.transpose(1, 2).flatten(-2))
+        return self.to_out(_attend(q, k, v, bias).transpose(1, 2).flatten(-2))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v. Written out for bfloat16 on the CPU, where torch's fused kernel takes 2 to 5 times as long."""
+    bias = None if bias is None else bias.to(q.dtype)
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    with torch.autocast("cpu", enabled=False):
+        return (logits if bias is None else logits + bias).softmax(-1) @ v
 
 
 class GatedLinear(nn.Module):
