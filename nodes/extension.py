@@ -4,6 +4,8 @@ import importlib
 
 from comfy_api.latest import ComfyExtension
 
+from .host.paths import register_model_folder
+
 MODULES = ("environment", "prior", "field", "cameras", "render", "guidance", "optimize", "files", "procedural")
 
 
@@ -11,5 +13,6 @@ class Bloom4DExtension(ComfyExtension):
     """Registers every node of `MODULES`; an import that fails is an error of the whole pack, never a silent gap."""
 
     async def get_node_list(self):
+        register_model_folder()  # before the schemas list its files
         modules = [importlib.import_module(f".{name}", __package__) for name in MODULES]
         return [node for module in modules for node in module.NODES]
