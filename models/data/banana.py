@@ -61,7 +61,7 @@ def _skin(style: ObjectStyle, t: Tensor, offset: int) -> Tensor:
     if style.colour == "green":
         unripe = (1.05 - shape(ramp(t, 0.0, 0.42), 0) * 1.5 + 0.45 * tips).clamp(0, 1)
     else:
-        unripe = ((0.35 + tips) * (1 - shape(ramp(t, 0.0, 0.26), 0))).expand(len(t), 1, 1, ROWS)
+        unripe = ((0.15 + tips) * (1 - shape(ramp(t, 0.0, 0.26), 0))).expand(len(t), 1, 1, ROWS)
     facet = 1 - 0.07 * (torch.cos(turn(COLUMNS) * 5) < -0.5).float()
     colour = mix(ripe, green if style.colour != "red" else torch.tensor((0.42, 0.46, 0.13)), unripe) * shape(facet, 2)[..., None]
     overall = shape(ramp(t, 0.08, 1.0) ** 1.4, 0) * 0.85
