@@ -70,12 +70,12 @@ class OccupancyGrid:
         self.config, self.radius, self.step = config, radius, step
         self.reach_cells = int(reach / (2.0 * radius / config.resolution)) + 1
 
-    def new_state(self, device: torch.device | str = "cpu") -> OccupancyState:
-        """Everything counts as occupied until the first update."""
+    def new_state(self, like: Tensor) -> OccupancyState:
+        """Everything counts as occupied until the first update. Device and dtype of `like`, a parameter of the field."""
         shape = (self.config.slabs, *[self.config.resolution] * 3)
-        full = torch.ones(shape, dtype=torch.bool, device=device)
-        updates = torch.zeros((), dtype=torch.int64, device=device)
-        return OccupancyState(torch.zeros(shape, device=device), full, full.clone(), updates)
+        full = torch.ones(shape, dtype=torch.bool, device=like.device)
+        updates = torch.zeros((), dtype=torch.int64, device=like.device)
+        return OccupancyState(torch.zeros(shape, dtype=like.dtype, device=like.device), full, full.clone(), updates)
 
     @torch.no_grad()
     def update(self, field: Field, state: OccupancyState, generator: torch.Generator, progress: float = 0.0) -> None:
@@ -102,17 +102,17 @@ class OccupancyGrid:
         return grid.flatten().index_select(0, cells.flatten()).view(cells.shape)
 
     def _refresh_slab(self, field: Field, state: OccupancyState, slab: int, generator: torch.Generator) -> None:
-        config, device = self.config, state.opacity.device
+        config = self.config
         values = state.opacity[slab].flatten()
         cells = self._chosen(state, slab, generator)
         size = config.resolution
         corner = torch.stack([cells % size, cells // size % size, cells // size**2], dim=1)  # x, y, z
-        fresh = torch.zeros(cells.shape[0], device=device)
+        fresh = values.new_zeros(cells.shape[0])
         for index in range(config.times_per_slab):
-            jitter = torch.rand(cells.shape[0], 4, generator=generator, device=generator.device).to(device)
+            jitter = torch.rand(cells.shape[0], 4, generator=generator, device=generator.device).to(values)
             positions = ((corner + jitter[:, :3]) * (2.0 / size) - 1.0) * self.radius
             times = (slab + (index + jitter[:, 3]) / config.times_per_slab) / config.slabs
-            fresh = torch.maximum(fresh, field.density(positions, times).float() * self.step)
+            fresh = torch.maximum(fresh, field.density(positions, times) * self.step)
         values *= config.decay
         values[cells] = torch.maximum(values[cells], fresh)
         state.opacity[slab] = values.view_as(state.opacity[slab])
@@ -127,7 +127,8 @@ class OccupancyGrid:
 
     def _occupied(self, opacity: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         config = self.config
-        occupied = _spread(opacity > min(float(opacity.mean()), config.threshold), axis=0)
+        limit = min(0.999 * float(opacity.mean()), config.threshold)  # a uniform fog is not below its own mean
+        occupied = _spread(opacity > limit, axis=0)
         if progress < config.dilate_until:
             occupied = _dilate(occupied, 1)
         if progress < config.explore_until and config.explore > 0:

@@ -78,8 +78,7 @@ class VolumeRenderer:
 
     def new_state(self, field: Field, generator: torch.Generator | None = None) -> OccupancyState:
         """An occupancy grid that already knows where `field` is empty, so that the very first render is fast."""
-        device = next(iter(parameter.device for group in field.roles().values() for parameter in group), "cpu")
-        state = self.occupancy.new_state(device)
+        state = self.occupancy.new_state(next(parameter for group in field.roles().values() for parameter in group))
         self.occupancy.update(field, state, generator or torch.Generator().manual_seed(0))
         return state
 
@@ -145,17 +144,17 @@ class VolumeRenderer:
 
     @torch.no_grad()
     def render_normals(self, field: Field, state: OccupancyState, origins: Tensor, directions: Tensor, times: Tensor, offset: float = 0.01) -> Tensor:
-        """Opacity-weighted unit normals (R, 3) in the world, zero where nothing is: minus the density's gradient by finite
-        differences over `offset`, on the four corners of a tetrahedron. For pictures; not differentiable."""
+        """Opacity-weighted unit normals (R, 3) in the world, zero where nothing is: minus the density's gradient by central
+        differences over `offset`. For pictures; not differentiable."""
         samples = self.sample(state, origins, directions, times, self.jitter(origins, None))
         density = field.density(samples.positions, samples.times)
         weights = ray_weights(density * samples.step, samples.ray, origins.shape[0])
-        slope = torch.zeros_like(samples.positions)
-        for corner in ((1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0)):
-            corner = samples.positions.new_tensor(corner)
-            slope += field.density(samples.positions + offset * corner, samples.times)[:, None] * corner
-        normals = -torch.nn.functional.normalize(slope, dim=-1)
-        summed = sum_per_ray(normals.t() * weights, samples.ray, origins.shape[0]).t()
+        slopes = []
+        for axis in torch.eye(3).to(samples.positions) * offset:
+            above, below = (field.density(samples.positions + shift, samples.times) for shift in (axis, -axis))
+            slopes.append(below - above)
+        normals = torch.nn.functional.normalize(torch.stack(slopes), dim=0)  # (3, M)
+        summed = sum_per_ray(normals * weights, samples.ray, origins.shape[0]).t()
         return torch.nn.functional.normalize(summed, dim=-1)
 
 
