@@ -4,13 +4,16 @@ import math
 import re
 from dataclasses import replace
 
+import comfy.model_management
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import Types, io
 
+from ..models.data.shading import srgb_to_linear
 from ..models.fields.background import BackgroundConfig
 from ..models.fields.density import DEMO_BLOB, DREAMFUSION_BLOB, MAGIC3D_BLOB
 from ..models.fields.hash_field import DEMO_FIELD, PAPER_FIELD, HashField, HashFieldConfig
 from ..models.fields.hash_grid import HashGridConfig
+from ..models.geometry.isosurface import isosurface
 from ..models.optimize.scene import Scene
 from .cameras import number
 from .host.inference import gradients
@@ -116,4 +119,41 @@ def hex_colour(text: str) -> tuple[float, float, float]:
     return tuple(int(digits[place : place + 2], 16) / 255.0 for place in (0, 2, 4))
 
 
-NODES = [Bloom4DHashField]
+class Bloom4DIsosurface(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DIsosurface",
+            display_name="Isosurface",
+            category=CATEGORY,
+            description="The surface of a field at several times, as a MESH batch with vertex colours: time is the batch.",
+            search_aliases=["marching cubes", "field to mesh", "export mesh"],
+            inputs=[
+                FIELD_4D.Input("field", tooltip="The field whose surface is wanted."),
+                whole("times", 1, 1, 256, "Meshes, evenly from time_start to time_end."),
+                number("time_start", 0.5, 0, 1, 0.01, "Time of the first mesh."),
+                number("time_end", 1.0, 0, 1, 0.01, "Time of the last mesh; not read for a single one."),
+                whole("resolution", 96, 8, 512, "Cells per axis."),
+                number("threshold", 25.0, 0.01, 1000, 0.01, "Density that counts as surface; higher is thinner."),
+            ],
+            outputs=[io.Mesh.Output("mesh", tooltip="One mesh per time, colours at the vertices, unlit: the light is in the colours.")],
+        )
+
+    @classmethod
+    def execute(cls, field, times, time_start, time_end, resolution, threshold):
+        device = comfy.model_management.get_torch_device()
+        instants = torch.linspace(time_start, time_end, times) if times > 1 else torch.tensor([time_start])
+        with gradients():
+            surfaces = isosurface(field.field.clone().to(device), instants.to(device), resolution, threshold)
+        mesh = Types.MESH(
+            surfaces.vertices.cpu(),
+            surfaces.faces.cpu(),
+            vertex_colors=srgb_to_linear(surfaces.colours.cpu().clamp(0, 1)),
+            vertex_counts=surfaces.vertex_counts,
+            face_counts=surfaces.face_counts,
+            unlit=True,
+        )
+        return io.NodeOutput(mesh)
+
+
+NODES = [Bloom4DHashField, Bloom4DIsosurface]

@@ -269,6 +269,22 @@ def test_field_sizes_and_backgrounds(nodes):
         nodes["field"].custom_config({**TINY, "static_finest": 2})
 
 
+def test_isosurface_is_a_mesh_batch_over_time(nodes):
+    field = tiny_field(nodes)
+    mesh = call(nodes["field"].Bloom4DIsosurface, field=field, times=2, time_start=0.0, resolution=24, threshold=10.0)[0]
+    assert mesh.vertices.shape[0] == mesh.faces.shape[0] == 2 and mesh.vertex_colors.shape == mesh.vertices.shape and mesh.unlit
+    count = int(mesh.vertex_counts[0])
+    radii = mesh.vertices[0, :count].norm(dim=1)
+    # density 8 softplus(5 (1 - r / .55) - 1) = 10 at r = .55 (1 - (log(e^1.25 - 1) + 1) / 5), but for the decoder's small share
+    expected = 0.55 * (1 - (math.log(math.exp(1.25) - 1) + 1) / 5)
+    assert (radii - expected).abs().max() < 0.05 and int(mesh.face_counts[0]) > 100
+    dark = field.field(mesh.vertices[0, :1], torch.zeros(1))[1][0]
+    linear = ((dark + 0.055) / 1.055) ** 2.4
+    assert torch.allclose(mesh.vertex_colors[0, 0], linear, atol=1e-4)
+    with pytest.raises(ValueError, match="has no surface at density 1000"):
+        call(nodes["field"].Bloom4DIsosurface, field=field, resolution=16, threshold=1000.0)
+
+
 def test_broken_field_files_are_named(nodes, output):
     saved = call(nodes["files"].Bloom4DSaveField, field=tiny_field(nodes))[0]
     path = output / saved
