@@ -1,0 +1,68 @@
+"""Places on the canvas: groups side by side, columns in each, nodes in each column; a note in front."""
+
+from .builder import Graph
+
+GAP, HEAD, TITLE = 40, 60, 34  # between columns and groups; above a group's nodes; a node's title bar
+FRAME = 20
+NOTE_SIZE = [460, 640]
+PICTURE = {"PreviewImage": 260, "SaveImage": 260, "SaveVideo": 300, "SaveGLB": 260, "Bloom4DHybridSDSOptimizer": 280, "Bloom4DTrainingCurves": 220}
+"""Height that is kept below a node's widgets for the picture it shows."""
+
+
+def arrange(workflow: dict, graph: Graph, versions: dict[str, tuple[str, str]]) -> dict:
+    """Give a serialised graph places, groups, a note, and the pack of every node; returns the same dictionary.
+
+    versions: start of a node type -> (registry id of its pack, version); the empty start is every other node.
+    """
+    nodes = {str(node["id"]): node for node in workflow["nodes"]}
+    x = place_note(workflow, graph)
+    for number, group in enumerate(graph.groups, start=1):
+        x = place_group(workflow, group, nodes, x, number)
+    for node in nodes.values():
+        start = next(start for start in sorted(versions, key=len, reverse=True) if node["type"].startswith(start))
+        node["properties"]["cnr_id"], node["properties"]["ver"] = versions[start]
+    number_links(workflow)
+    workflow["extra"] = {"ds": {"scale": 0.6, "offset": [FRAME, HEAD + FRAME]}}
+    return workflow
+
+
+def place_note(workflow: dict, graph: Graph) -> float:
+    """The note that explains the graph, left of everything; returns where the groups begin."""
+    workflow["last_node_id"] = number = len(graph.nodes) + 1
+    workflow["nodes"].append({
+        "id": number, "type": "MarkdownNote", "pos": [0, 0], "size": NOTE_SIZE, "flags": {}, "order": len(graph.nodes), "mode": 0, "inputs": [],
+        "outputs": [], "title": "About", "properties": {"cnr_id": "comfy-core"}, "widgets_values": [graph.about], "color": "#432", "bgcolor": "#000",
+    })  # fmt: skip
+    return NOTE_SIZE[0] + GAP
+
+
+def place_group(workflow: dict, group, nodes: dict, left: float, number: int) -> float:
+    """Stack the group's nodes column by column and frame them; returns where the next group begins."""
+    x, bottom = left + FRAME, 0.0
+    for column in group.columns:
+        y, width = float(HEAD), 0.0
+        for name in column:
+            node = nodes[name]
+            node["size"] = [round(node["size"][0]), round(node["size"][1]) + PICTURE.get(node["type"], 0)]
+            node["pos"] = [x, y + TITLE]
+            y += TITLE + node["size"][1] + FRAME
+            width = max(width, node["size"][0])
+        x, bottom = x + width + GAP, max(bottom, y)
+    bounds = [left, 0, x - GAP + FRAME - left, bottom]
+    workflow["groups"].append({"id": number, "title": group.title, "bounding": bounds, "color": group.colour, "font_size": 24, "flags": {}})
+    return left + bounds[2] + GAP
+
+
+def number_links(workflow: dict):
+    """Links numbered from 1, whatever the page had open before."""
+    new = {link[0]: number for number, link in enumerate(sorted(workflow["links"]), start=1)}
+    for link in workflow["links"]:
+        link[0] = new[link[0]]
+    for node in workflow["nodes"]:
+        for socket in node["inputs"]:
+            if socket.get("link") is not None:
+                socket["link"] = new[socket["link"]]
+        for socket in node["outputs"]:
+            if socket.get("links"):
+                socket["links"] = [new[link] for link in socket["links"]]
+    workflow["last_link_id"] = len(new)
