@@ -31,6 +31,10 @@ class PriorSource:
         """A context manager that gives the model back to the host."""
         return HostPrior(self.model, self.vae, self.positives, self.negative, one_at_a_time=self.one_at_a_time)
 
+    def notes(self) -> list[str]:
+        """What the text encoder had to say about the prompts, each once."""
+        return list(dict.fromkeys(entry[1]["bloom4d_note"] for text in self.positives for entry in text if "bloom4d_note" in entry[1]))
+
     def identity(self) -> str:
         """A fingerprint of weights, patches and prompts."""
         return identify(self.model, self.vae.first_stage_model, self.positives, self.negative)

@@ -11,7 +11,7 @@ from ..models.guidance.regularisers import Regularisers
 from ..models.guidance.schedules import Schedule
 from ..models.optimize.checkpoint import CheckpointStore, read_checkpoint
 from ..models.optimize.history import StageHistory
-from ..models.optimize.loop import history_of
+from ..models.optimize.workpiece import history_of
 from ..models.optimize.runs import Pace
 from ..models.optimize.stages import Backdrop, LearningRates, Stage
 from ..models.render.volume import VolumeRenderer
@@ -127,7 +127,8 @@ class Bloom4DHybridSDSOptimizer(io.ComfyNode):
         renderer = renderer or VolumeRenderer()
         plan = RunPlan(filename_prefix, resume, checkpoint, Pace(preview_interval, checkpoint_interval, 60.0 * time_budget))
         scene = distil(field, stage, renderer, steps, seed, plan)
-        return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer))
+        notes = stage.notes()
+        return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer), ui={"text": (notes,)} if notes else None)
 
 
 class Bloom4DTrainingCurves(io.ComfyNode):

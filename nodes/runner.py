@@ -35,6 +35,10 @@ class HostStage:
     stage: Stage
     sources: tuple[PriorSource, ...]
 
+    def notes(self) -> str:
+        """What there is to say about the prompts, a line each."""
+        return "\n".join(dict.fromkeys(note for source in self.sources for note in source.notes()))
+
 
 @dataclass(frozen=True)
 class RunPlan:
@@ -71,15 +75,15 @@ def distil(scene: Scene, hosted: HostStage, renderer: VolumeRenderer, steps: int
         priors = [open_things.enter_context(source.open()) for source in hosted.sources]
         local = Scene(scene.field.clone().to(device), scene.history)
         job = Distiller(local, hosted.stage, priors, renderer, steps, seed, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
-        run_job(job, store, plan)
+        run_job(job, store, plan, hosted.notes())
         finished = job.scene()
         return Scene(finished.field.to("cpu"), finished.history)
 
 
-def run_job(job: Job, store: CheckpointStore, plan: RunPlan) -> None:
-    """Resume as planned, then run with the host's progress bar, previews and interrupt."""
+def run_job(job: Job, store: CheckpointStore, plan: RunPlan, note: str = "") -> None:
+    """Resume as planned, then run with the host's progress bar, previews and interrupt; `note` stands behind every line of text."""
     resume(job, store, plan)
-    run(job, store, HostCallback(total=job.steps, first=job.step), plan.pace)
+    run(job, store, HostCallback(total=job.steps, first=job.step, note=note), plan.pace)
 
 
 def resume(job: Job, store: CheckpointStore, plan: RunPlan) -> None:

@@ -24,6 +24,8 @@ from comfy.ldm.modules.attention import optimized_attention_masked
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
+from ...models.data.prompts import parse_phenomenon
+from ...models.data.styles import PHENOMENA
 from ...models.geometry.cameras import spherical
 from ...models.networks.joint_prior import joint_attention_bias
 from ...models.networks.patch_codec import PatchCodec
@@ -201,6 +203,31 @@ class HashedEmbedding(torch.nn.Embedding):
         return super().forward(first).to(dtype) + super().forward(second).to(dtype)  # the twin adds in full precision
 
 
+class NotedTokens(dict):
+    """The host's tokens, and what there is to say about the prompt they came from."""
+
+    note = ""
+
+
+class NotingTokenizer(comfy.sd1_clip.SD1Tokenizer):
+    """The host's CLIP tokenizer, which also looks whether the demo prior can know the prompt."""
+
+    def tokenize_with_weights(self, text, return_word_ids=False, **kwargs):
+        tokens = NotedTokens(super().tokenize_with_weights(text, return_word_ids, **kwargs))
+        tokens.note = limits_note(text)
+        return tokens
+
+
+def limits_note(text: str) -> str:
+    """What a user must hear about a prompt that the demo prior cannot follow; empty for all others."""
+    known = ", ".join(PHENOMENA)
+    if not text.strip():
+        return f"The prompt is empty: the demo prior makes any of the seven things that it knows ({known})."
+    if parse_phenomenon(text) is None:
+        return f'The demo prior does not know "{text.strip()}": it knows {known}. Name one of these, or load a real model.'
+    return ""
+
+
 def text_encoder_class(config: TextEncoderConfig):
     """The host's SD1-style CLIP wrapper around a text model of `config`'s shape."""
 
@@ -218,6 +245,10 @@ def text_encoder_class(config: TextEncoderConfig):
         def __init__(self, device="cpu", dtype=None, model_options={}):
             super().__init__(device=device, dtype=dtype, model_options=model_options, clip_name="l", clip_model=Encoder)
 
+        def encode_token_weights(self, tokens):
+            encoded, note = super().encode_token_weights(tokens), getattr(tokens, "note", "")
+            return (*encoded, {"bloom4d_note": note}) if note else encoded  # further keys of the conditioning
+
     return Wrapped
 
 
@@ -228,7 +259,7 @@ def load_clip(path: str) -> comfy.sd.CLIP:
     class Target:
         params = {}
         clip = text_encoder_class(configs.text)
-        tokenizer = comfy.sd1_clip.SD1Tokenizer
+        tokenizer = NotingTokenizer
 
     weights = {f"text_model.{name}": value for name, value in _under(tensors, "text.").items()}
     weights["text_projection.weight"] = torch.eye(configs.text.width)  # CLIP's layout has one; the pooled state is used as it is

@@ -45,11 +45,11 @@ class HostCallback:
 
     `total` steps in all; `first` already done (a resumed run). `node_id` None takes the executing node; outside the host
     nothing is sent, interrupts are still obeyed. The progress value goes out at every step, text and previews at most four
-    times a second.
+    times a second. `note` is repeated behind every text: each one replaces the last.
     """
 
-    def __init__(self, total: int, node_id: str | None = None, first: int = 0, clock: Callable[[], float] = time.monotonic):
-        self.total, self.first, self.clock = total, first, clock
+    def __init__(self, total: int, node_id: str | None = None, first: int = 0, clock: Callable[[], float] = time.monotonic, note: str = ""):
+        self.total, self.first, self.clock, self.note = total, first, clock, note
         self.node_id = node_id or executing_node()
         self.started = clock()
         self.done = first
@@ -69,7 +69,8 @@ class HostCallback:
         picture = self._picture(preview) if preview is not None and self._is_due("preview", PREVIEW_SECONDS) else None
         self._send_progress(picture)
         if done >= self.total or self._is_due("text", TEXT_SECONDS):
-            self._send_text(", ".join(filter(None, (f"step {done}/{self.total}", text, self.remaining()))))
+            line = ", ".join(filter(None, (f"step {done}/{self.total}", text, self.remaining())))
+            self._send_text(" - ".join(filter(None, (line, self.note.replace("\n", " ")))))
 
     def remaining(self) -> str:
         """The time left at the average pace so far, as text; empty before the first step and at the end."""
