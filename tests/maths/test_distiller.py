@@ -10,7 +10,7 @@ from toy_scenes import ball_prior, hybrid_stage, term, tiny_renderer, tiny_scene
 
 from bloom4d.models.guidance.regularisers import Regularisers
 from bloom4d.models.guidance.schedules import Schedule, constant
-from bloom4d.models.optimize import loop
+from bloom4d.models.optimize import loop, workpiece
 from bloom4d.models.optimize.history import StageHistory
 from bloom4d.models.optimize.loop import Distiller
 from bloom4d.models.optimize.scene import Scene
@@ -33,7 +33,7 @@ def bytes_of(field) -> dict[str, str]:
 def test_a6_the_loop_draws_its_terms_with_the_stages_probabilities():
     job = distiller()
     drawn = []
-    for job.step in range(6000):
+    for job.work.step in range(6000):
         drawn += job._drawn()
     for index, probability in enumerate((0.5, 0.25, 0.25)):
         assert abs(drawn.count(index) / 6000 - probability) < 3 * math.sqrt(probability * (1 - probability) / 6000)
@@ -43,10 +43,10 @@ def test_a7_motion_is_frozen_outside_video_steps_and_trained_by_them():
     for name, trained in (("multi-view", False), ("image", False), ("video", True)):
         only = tuple(float(other == name) for other in ("multi-view", "image", "video"))
         job = distiller(hybrid_stage(probabilities=only))
-        before = bytes_of(job.field)
+        before = bytes_of(job.work.field)
         for _ in range(3):
             job.advance()
-        after = bytes_of(job.field)
+        after = bytes_of(job.work.field)
         assert (before["dynamic.table"] != after["dynamic.table"]) == trained, name
         assert before["static.table"] != after["static.table"]
 
@@ -55,17 +55,17 @@ def test_a7_a_term_that_may_train_everything_moves_motion():
     stage = hybrid_stage()
     free = tuple(replace(item, trains=(*STILL_ROLES, "dynamic")) for item in stage.terms)
     job = distiller(replace(stage, terms=free, probabilities=(1.0, 0.0, 0.0)))
-    before = digest(job.field.dynamic.table)
+    before = digest(job.work.field.dynamic.table)
     job.advance()
-    assert digest(job.field.dynamic.table) != before
+    assert digest(job.work.field.dynamic.table) != before
 
 
 def test_a7_the_first_step_is_the_learning_rate_long():
     def first_step(rate):
         job = distiller(Stage((term("multi-view", 4),), rates=LearningRates(static=rate)))
-        before = job.field.static.table.detach().clone()
+        before = job.work.field.static.table.detach().clone()
         job.advance()
-        return float((job.field.static.table.detach() - before).abs().max())
+        return float((job.work.field.static.table.detach() - before).abs().max())
 
     stage_one, stage_three = first_step(1e-2), first_step(1e-4)
     assert stage_one == pytest.approx(1e-2, rel=1e-4) and stage_three / stage_one == pytest.approx(0.01, rel=1e-3)
@@ -73,21 +73,21 @@ def test_a7_the_first_step_is_the_learning_rate_long():
 
 def test_frozen_roles_keep_their_bytes_and_have_no_moments():
     job = distiller(Stage((term("video", 1, 4, motion=True),), rates=LearningRates(static=0.0, dynamic=1e-2, decoder=0.0, background=0.0)))
-    before = bytes_of(job.field)
+    before = bytes_of(job.work.field)
     for _ in range(4):
         job.advance()
-    after = bytes_of(job.field)
+    after = bytes_of(job.work.field)
     assert [name for name in before if before[name] != after[name]] == ["dynamic.table"]
-    assert {name.split(".", 1)[1] for name in job.optimiser.tensors()} == {"dynamic.table"}
+    assert {name.split(".", 1)[1] for name in job.work.optimiser.tensors()} == {"dynamic.table"}
 
 
 def test_learning_rates_warm_up_and_decay():
     rates = LearningRates(warm_up=4, final=0.2)
     assert [rates.factor(step, 100) for step in (0, 3, 100)] == pytest.approx([0.2, 0.8 * (1 - 0.8 * 0.03), 0.2])
     job = distiller(Stage((term("image", 1),), rates=replace(rates, static=1e-2)))
-    before = job.field.static.table.detach().clone()
+    before = job.work.field.static.table.detach().clone()
     job.advance()
-    assert float((job.field.static.table.detach() - before).abs().max()) == pytest.approx(2e-3, rel=1e-3)
+    assert float((job.work.field.static.table.detach() - before).abs().max()) == pytest.approx(2e-3, rel=1e-3)
 
 
 def test_the_input_scene_is_never_mutated():
@@ -110,29 +110,29 @@ def test_chained_stages_draw_other_numbers():
     second = distiller(scene=Scene(tiny_scene().field, first.scene().history), steps=4)
     for _ in range(4):
         second.advance()
-    assert first.history.columns["level"] != second.history.columns["level"]
+    assert first.work.history.columns["level"] != second.work.history.columns["level"]
     assert len(second.scene().history) == 2
 
 
 def test_weighted_sum_scores_every_term_in_every_step():
     job = distiller(hybrid_stage(probabilities=None))
-    before = bytes_of(job.field)
+    before = bytes_of(job.work.field)
     job.advance()
-    assert job.history.columns["term"] == [0.0, 1.0, 2.0] and job.history.columns["step"] == [0.0] * 3
-    assert bytes_of(job.field)["dynamic.table"] != before["dynamic.table"]
+    assert job.work.history.columns["term"] == [0.0, 1.0, 2.0] and job.work.history.columns["step"] == [0.0] * 3
+    assert bytes_of(job.work.field)["dynamic.table"] != before["dynamic.table"]
 
 
 def test_terms_keep_their_randomness_beside_others():
     both, alone = distiller(hybrid_stage(probabilities=None)), distiller(Stage((hybrid_stage().terms[2],), rates=hybrid_stage().rates))
     both.advance(), alone.advance()
-    assert both.history.columns["level"][2] == alone.history.columns["level"][0]
-    assert both.history.columns["loss"][2] == alone.history.columns["loss"][0]
+    assert both.work.history.columns["level"][2] == alone.work.history.columns["level"][0]
+    assert both.work.history.columns["loss"][2] == alone.work.history.columns["loss"][0]
 
 
 def test_chunks_give_the_same_step():
     whole, chunked = distiller(), distiller(chunk=300)
     whole.advance(), chunked.advance()
-    for (name, a), (_, b) in zip(whole.field.named_parameters(), chunked.field.named_parameters()):
+    for (name, a), (_, b) in zip(whole.work.field.named_parameters(), chunked.work.field.named_parameters()):
         assert (a - b).abs().max() <= 2e-3 * (a - tiny_scene().field.get_parameter(name)).abs().max() + 1e-12, name
 
 
@@ -150,7 +150,7 @@ def test_out_of_memory_halves_the_chunk_and_repeats_the_step(monkeypatch):
     monkeypatch.setattr(loop, "render_views", scarce)
     job.advance()
     assert [chunk for _, chunk in sizes] == [0, 512] and len({seed for seed, _ in sizes}) == 1
-    assert job.history.columns["level"] == reference.history.columns["level"] and job.step == 1
+    assert job.work.history.columns["level"] == reference.work.history.columns["level"] and job.step == 1
 
     def hopeless(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -189,13 +189,13 @@ class BrokenPrior:
 def test_steps_with_broken_gradients_are_skipped_and_counted():
     job = distiller(Stage((term("image", 1),)), prior=BrokenPrior({1, 2}))
     job.advance()
-    before = bytes_of(job.field)
-    moments = {name: digest(value) for name, value in job.optimiser.tensors().items()}
+    before = bytes_of(job.work.field)
+    moments = {name: digest(value) for name, value in job.work.optimiser.tensors().items()}
     job.advance(), job.advance()
-    assert bytes_of(job.field) == before and {name: digest(value) for name, value in job.optimiser.tensors().items()} == moments
-    assert job.history.skipped == [1, 2] and job.in_a_row == 2 and job.step == 3
+    assert bytes_of(job.work.field) == before and {name: digest(value) for name, value in job.work.optimiser.tensors().items()} == moments
+    assert job.work.history.skipped == [1, 2] and job.work.in_a_row == 2 and job.step == 3
     job.advance()
-    assert job.in_a_row == 0 and bytes_of(job.field) != before
+    assert job.work.in_a_row == 0 and bytes_of(job.work.field) != before
 
 
 def test_twenty_broken_steps_in_a_row_end_the_run_with_advice():
@@ -203,11 +203,11 @@ def test_twenty_broken_steps_in_a_row_end_the_run_with_advice():
     with pytest.raises(RuntimeError, match="20 steps in a row had gradients that are not finite .* Lower the learning rates"):
         for _ in range(40):
             job.advance()
-    assert job.step == 23 and job.consistent and torch.isfinite(job.field.static.table).all()
+    assert job.step == 23 and job.consistent and torch.isfinite(job.work.field.static.table).all()
 
 
 def test_an_empty_scene_ends_the_run_with_advice(monkeypatch):
-    monkeypatch.setattr(loop, "EMPTY_STEPS", 5)
+    monkeypatch.setattr(workpiece, "EMPTY_STEPS", 5)
     scene = tiny_scene()
     field = scene.field.clone()
     field.config = replace(field.config, blob=replace(field.config.blob, bias=-100.0))
@@ -246,8 +246,8 @@ def test_regularisers_reach_the_field():
     none, some = (distiller(Stage((quiet,), regularisers=terms)) for terms in (Regularisers(), Regularisers(sparsity=constant(1.0))))
     none.advance(), some.advance()
     start = bytes_of(tiny_scene().field)["static.table"]
-    assert bytes_of(some.field)["static.table"] != start
-    changed = (none.field.static.table - tiny_scene().field.static.table).abs().max()
+    assert bytes_of(some.work.field)["static.table"] != start
+    changed = (none.work.field.static.table - tiny_scene().field.static.table).abs().max()
     assert changed == 0  # Adam moves by the sign of a gradient: only an exact zero stays
     rough = tiny_scene()  # a bumpy surface: the smooth ball of the start faces every camera
     with torch.no_grad():
@@ -256,7 +256,7 @@ def test_regularisers_reach_the_field():
     for name in ("opaque", "z_variance", "orientation"):
         job = distiller(Stage((quiet,), regularisers=Regularisers(**{name: Schedule(1.0, 1.0)})), rough)
         job.advance()
-        assert bytes_of(job.field)["static.table"] != start, name
+        assert bytes_of(job.work.field)["static.table"] != start, name
 
 
 def test_stage_without_a_term_and_other_mistakes():
@@ -275,10 +275,10 @@ def test_history_survives_a_file():
     job = distiller(steps=5)
     for _ in range(5):
         job.advance()
-    job.history.skipped.append(3)
-    again = StageHistory.restore(job.history.describe(), job.history.tensors())
-    assert again.columns.keys() == job.history.columns.keys() and again.skipped == [3] and again.rates == job.history.rates
-    for name, column in job.history.columns.items():
+    job.work.history.skipped.append(3)
+    again = StageHistory.restore(job.work.history.describe(), job.work.history.tensors())
+    assert again.columns.keys() == job.work.history.columns.keys() and again.skipped == [3] and again.rates == job.work.history.rates
+    for name, column in job.work.history.columns.items():
         assert all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(column, again.columns[name]))
     assert again.learning_rates(0) == {"static": 1e-4, "dynamic": 1e-2, "decoder": 1e-3}
 

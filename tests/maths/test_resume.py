@@ -155,7 +155,7 @@ def test_losing_the_moments_is_noticed(tmp_path, reference):
     half = job()
     for _ in range(9):
         half.advance()
-    half.optimiser.adam.state.clear()
+    half.work.optimiser.adam.state.clear()
     while half.step < STEPS:
         half.advance()
     CheckpointStore(tmp_path).write(STEPS, *half.snapshot())

@@ -1,0 +1,125 @@
+"""A field under work: its copy, optimiser, occupancy and history, and how all of it is stored and restored."""
+
+import torch
+from torch import Tensor
+
+from ..guidance.seeds import generator
+from ..render.occupancy import OccupancyState
+from .checkpoint import Checkpoint
+from .history import StageHistory
+from .roles import RoleOptimiser
+from .scene import Scene, check_field, describe_field
+from .stages import LearningRates
+
+MOST_SKIPPED = 20  # steps in a row without a finite gradient
+EMPTY_OPACITY, EMPTY_STEPS = 1e-3, 200
+
+
+class Workpiece:
+    """What every loop over a field shares. `number` counts the stages before this one and separates their random numbers."""
+
+    def __init__(
+        self, scene: Scene, renderer, rates: LearningRates, weight_decay: float, steps: int, seed: int, name: str, terms: tuple[str, ...]
+    ):
+        self.earlier, self.number = scene.history, len(scene.history)
+        self.renderer, self.steps, self.seed = renderer, steps, seed
+        self.field = scene.field.clone()
+        self.optimiser = RoleOptimiser(self.field, rates, weight_decay)
+        self.occupancy = renderer.new_state(self.field)
+        self.history = StageHistory(name, terms, steps, seed, rates, tuple(self.optimiser.roles))
+        self.step, self.in_a_row, self.empty, self.consistent = 0, 0, 0, True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the field lies."""
+        return next(self.field.parameters()).device
+
+    def keys(self, *more: str) -> tuple:
+        """What the random numbers of the present step depend on."""
+        return (self.seed, self.number, self.step, *more)
+
+    def apply(self, rows: list[dict]) -> None:
+        """Write a finished step into the state: parameters, occupancy, history, counters; then stop a hopeless run."""
+        self.consistent = False
+        if self.optimiser.update(self.step, self.steps):
+            self.in_a_row = 0
+        else:
+            self.in_a_row += 1
+            self.history.skipped.append(self.step)
+        self.renderer.update(self.field, self.occupancy, self.step, generator(*self.keys("occupancy")), self.step / self.steps)
+        for row in rows:
+            self.history.add(step=self.step, **row)
+        self.empty = self.empty + 1 if max(row["opacity"] for row in rows) < EMPTY_OPACITY else 0
+        self.step += 1
+        self.consistent = True
+        self._check_health()
+
+    def _check_health(self) -> None:
+        if self.in_a_row >= MOST_SKIPPED:
+            raise RuntimeError(
+                f"{MOST_SKIPPED} steps in a row had gradients that are not finite (up to step {self.step}). Lower the learning rates or the "
+                "guidance scale, or run the model in float32; the field before these steps is in the checkpoint."
+            )
+        if self.empty >= EMPTY_STEPS:
+            raise RuntimeError(
+                f"The scene has been empty for {EMPTY_STEPS} steps (opacity below {EMPTY_OPACITY:g}, at step {self.step}). Lower the sparsity "
+                "weight and the learning rates, or begin with a denser initial blob, and start a new run."
+            )
+
+    def scene(self) -> Scene:
+        """The field as it is now, with its history; later steps do not change it."""
+        return Scene(self.field.clone().requires_grad_(False), (*self.earlier, self.history))
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict]:
+        """Parameters, moments, occupancy and history; there is no generator state, because every step seeds its own."""
+        parts = {
+            "field": self.field.state_dict(),
+            "adam": self.optimiser.tensors(),
+            "occupancy": self.occupancy.tensors(),
+            "history": self.history.tensors(),
+        }
+        tensors = {f"{head}.{name}": value for head, part in parts.items() for name, value in part.items()}
+        values = {
+            "field": describe_field(self.field),
+            "history": self.history.describe(),
+            "steps": self.steps,
+            "in_a_row": self.in_a_row,
+            "empty": self.empty,
+        }
+        return tensors, values
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a snapshot; ValueError when it is of another field, of other terms, or ahead of this stage."""
+        check_field(checkpoint, self.field)
+        if checkpoint.step > self.steps:
+            raise ValueError(f"The checkpoint is at step {checkpoint.step}, this stage ends at {self.steps}. Give it more steps, or start a new run.")
+        self.history = self._same_terms(history_of(checkpoint), checkpoint)
+        parts = split_names(checkpoint.tensors)
+        self.field.load_state_dict(parts["field"])
+        self.optimiser.load(parts.get("adam", {}))
+        self.occupancy = OccupancyState(**{name: value.to(self.device) for name, value in parts["occupancy"].items()})
+        self.in_a_row, self.empty = int(checkpoint.values["in_a_row"]), int(checkpoint.values["empty"])
+        self.step = checkpoint.step
+
+    def _same_terms(self, history: StageHistory, checkpoint: Checkpoint) -> StageHistory:
+        if history.terms != self.history.terms:
+            raise ValueError(
+                f'The checkpoint "{checkpoint.path.name}" belongs to a stage with the terms {", ".join(history.terms)}; this one has '
+                f"{', '.join(self.history.terms)}. Connect the same guidance terms, or start a new run."
+            )
+        history.steps = self.steps
+        return history
+
+
+def history_of(checkpoint: Checkpoint) -> StageHistory:
+    """The history of the stage that wrote a checkpoint."""
+    return StageHistory.restore(checkpoint.values["history"], split_names(checkpoint.tensors)["history"])
+
+
+def split_names(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """{"a.b.c": x} as {"a": {"b.c": x}}."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        head, tail = name.split(".", 1)
+        parts.setdefault(head, {})[tail] = value
+    return parts
