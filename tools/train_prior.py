@@ -63,9 +63,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def build_networks() -> PriorNetworks:
+def build_networks(codec: PatchCodec) -> PriorNetworks:
     text = TextEncoder(TextEncoderConfig())
-    return PriorNetworks(JointPrior(JointPriorConfig(condition_size=condition_size(text.config.width))), text)
+    config = JointPriorConfig(latent_channels=codec.config.channels, condition_size=condition_size(text.config.width))
+    return PriorNetworks(JointPrior(config, codec.variance), text)
 
 
 class Log:
@@ -104,7 +105,7 @@ def main(arguments: list[str]) -> int:
     data = build_dataset(PriorDatasetConfig(objects=options.objects), options.folder, lambda done, total: print(f"pictures of {done} of {total} objects", flush=True))
     stride = max(len(data.styles) // 400, 1)
     codec = PatchCodec.fit(data.pictures[::stride, ::3, 0].flatten(0, 1).float() / 255)
-    networks, average = build_networks(), build_networks()
+    networks, average = build_networks(codec), build_networks(codec)
     state = new_state(networks, average, config)
     checkpoint = options.folder / "state.safetensors"
     if checkpoint.is_file():

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+TIMESTEPS = 1000
 HEAD_CHANNELS = 64  # what the host's stock loaders assume
 BIAS_SLOPES = (0.35, 0.03)  # steepest and flattest head: one looks near its own place, one over the whole picture
 CLEAN_BIAS = 1.5  # added to the logits of keys in clean frames
@@ -52,6 +53,29 @@ def timestep_embedding(timesteps: Tensor, size: int) -> Tensor:
     rates = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / half)
     phase = timesteps[:, None].float() * rates[None]
     return torch.cat([phase.cos(), phase.sin()], dim=-1)
+
+
+def alpha_bar() -> Tensor:
+    """Share of signal per timestep (1000,): SD's scaled-linear betas, rescaled to zero terminal SNR as the host does."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+    root = torch.cumprod(1 - betas, dim=0).sqrt()
+    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
+    bar = root**2
+    bar[-1] = 4.8973451890853435e-08  # the host's stand-in for zero
+    return bar.float()
+
+
+def preconditioning(variance: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network's output is wrapped in: x0 = skip x_t + out F (EDM, section 5, per latent channel).
+
+    skip is the best linear estimate of a channel of known `variance` (C,) from its noisy value, out the standard deviation of
+    what that estimate leaves open. timesteps (B,) -> two (B, C, 1, 1). So nothing is lost where noise is weak, and the network
+    only has to know what a single latent pixel cannot tell.
+    """
+    signal = alpha_bar().to(variance)[timesteps.long()][:, None]  # (B, 1)
+    total = variance * signal + 1 - signal
+    skip, out = variance * signal.sqrt() / total, (variance * (1 - signal) / total).sqrt()
+    return skip[..., None, None], out[..., None, None]
 
 
 def joint_attention_bias(heads: int, frames: int, height: int, width: int, full_size: int, clean: Tensor | None = None) -> Tensor:
@@ -182,15 +206,16 @@ class Upsample(nn.Module):
 
 
 class JointPrior(nn.Module):
-    """x0 prediction of all frames of S scenes at once; host layout (see the module's text).
+    """x0 prediction of all frames of S scenes at once; host layout (see the module's text). `variance` (C,) is the codec's.
 
     forward: latents (S*V, C, h, w), timesteps (S*V,) in [0, 1000), context (S*V, L, D), condition (S*V, Y), frames V,
     clean (S, V) bool or None -> (S*V, C, h, w).
     """
 
-    def __init__(self, config: JointPriorConfig):
+    def __init__(self, config: JointPriorConfig, variance: Tensor | None = None):
         super().__init__()
         self.config = config
+        self.register_buffer("variance", torch.ones(config.latent_channels) if variance is None else variance.clone(), persistent=False)
         width, embedding = config.width, 4 * config.width
         block = lambda channels_in: [ResidualBlock(channels_in, width, embedding), JointTransformer(width, config.context_size)]  # noqa: E731
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
@@ -222,7 +247,8 @@ class JointPrior(nn.Module):
         hidden = run(self.middle_block, hidden)
         for layers in self.output_blocks:
             hidden = run(layers, torch.cat([hidden, skips.pop()], dim=1))
-        return self.out(hidden)
+        skip, out = preconditioning(self.variance, timesteps)
+        return skip * x + out * self.out(hidden)
 
     def _biases(self, frames: int, clean: Tensor | None, device) -> dict[int, Tensor]:
         full = self.config.latent_size

@@ -37,6 +37,7 @@ class PatchCodec(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("basis", torch.eye(config.channels, size))  # orthonormal rows, strongest first
         self.register_buffer("scale", torch.ones(config.channels))
+        self.register_buffer("variance", torch.ones(config.channels))  # of each latent channel over the fitted pictures
 
     @classmethod
     def fit(cls, pictures: Tensor, config: PatchCodecConfig = PatchCodecConfig()) -> "PatchCodec":
@@ -51,6 +52,7 @@ class PatchCodec(nn.Module):
         quarter = variance**0.25
         unit = (variance / quarter**2).mean().sqrt()
         codec.mean, codec.basis, codec.scale = mean.float(), vectors.T.contiguous().float(), (quarter * unit).float()
+        codec.variance = (variance / codec.scale.double() ** 2).float()
         return codec
 
     def encode(self, pictures: Tensor) -> Tensor:

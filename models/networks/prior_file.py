@@ -60,7 +60,7 @@ def load_prior(path: Path) -> tuple[JointPrior, TextEncoder, PatchCodec]:
     with safe_open(path, "pt") as file:
         configs = prior_configs(file.metadata(), path)
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-    networks = JointPrior(configs.denoiser), TextEncoder(configs.text), PatchCodec(configs.codec)
+    networks = JointPrior(configs.denoiser, tensors["codec.variance"]), TextEncoder(configs.text), PatchCodec(configs.codec)
     for prefix, network in zip(("unet.", "text.", "codec."), networks):
         network.load_state_dict(_under(tensors, prefix))
         network.eval().requires_grad_(False)

@@ -14,14 +14,13 @@ from typing import Callable
 import torch
 from torch import Tensor, nn
 
-from ..networks.joint_prior import JointPrior
+from ..networks.joint_prior import TIMESTEPS, JointPrior, alpha_bar
 from ..networks.joint_scenes import JointScenes
 from ..networks.patch_codec import PatchCodec
 from ..networks.prior_conditioning import Frame, camera_code, condition_vector, thumbnail, time_code, wrap_angle
 from ..networks.text_encoder import TextEncoder
 from .distributed import accelerator
 
-TIMESTEPS = 1000
 Tokenise = Callable[[tuple[str, ...]], Tensor]
 
 
@@ -72,16 +71,6 @@ class Told:
     time: Tensor  # (S*V, 9)
     clean: Tensor  # (S, V) bool
     reference: Tensor | None  # (S, 256) thumbnails, zeros where a scene has none
-
-
-def alpha_bar() -> Tensor:
-    """Share of signal per timestep (1000,): SD's scaled-linear betas, rescaled to zero terminal SNR as the host does."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
-    root = torch.cumprod(1 - betas, dim=0).sqrt()
-    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    bar = root**2
-    bar[-1] = 4.8973451890853435e-08  # the host's stand-in for zero
-    return bar.float()
 
 
 def choose_clean(scenes: int, frames: int, share: float, generator: torch.Generator) -> Tensor:

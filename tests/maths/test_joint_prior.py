@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from bloom4d.models.networks.joint_prior import BIAS_SLOPES, CLEAN_BIAS, JointPrior, JointPriorConfig, joint_attention_bias
+from bloom4d.models.networks.joint_prior import BIAS_SLOPES, CLEAN_BIAS, JointPrior, JointPriorConfig, alpha_bar, joint_attention_bias, preconditioning
 from bloom4d.models.networks.joint_scenes import JointScenes
 from bloom4d.models.networks.patch_codec import PatchCodec, PatchCodecConfig, key_white
 from bloom4d.models.networks.prior_conditioning import Frame, camera_code, condition_size, condition_vector, thumbnail, time_code
 from bloom4d.models.networks.prior_file import load_prior, save_prior, untrained_prior
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig, hash_tokens
-from bloom4d.models.optimize.train_prior import PriorTrainingConfig, alpha_bar, choose_clean, draw_timesteps, learning_rate, tell
+from bloom4d.models.optimize.train_prior import PriorTrainingConfig, choose_clean, draw_timesteps, learning_rate, tell
 
 
 def smooth_pictures(count: int, seed: int = 0) -> torch.Tensor:
@@ -29,6 +29,29 @@ def test_attention_bias_is_the_squared_distance_in_full_resolution_tokens():
     for head, slope in enumerate(BIAS_SLOPES):
         for frame in (0, 1):  # the same place in another frame is as near as in its own
             assert bias[0, head, row * 4 + column, frame * 16 + other_row * 4 + other_column].item() == pytest.approx(-slope * squared, rel=1e-5)
+
+
+def test_preconditioning_is_the_best_linear_estimate_and_what_it_leaves_open():
+    generator = torch.Generator().manual_seed(0)
+    variance = torch.tensor([4.0, 0.25])
+    x0 = torch.randn(200000, 2, generator=generator) * variance.sqrt()
+    for timestep in (30, 400, 900):
+        signal = alpha_bar()[timestep]
+        x = signal.sqrt() * x0 + (1 - signal).sqrt() * torch.randn(x0.shape, generator=generator)
+        skip, out = (value.flatten() for value in preconditioning(variance, torch.tensor([timestep])))
+        regression = (x * x0).mean(0) / (x * x).mean(0)  # least squares on the samples
+        assert torch.allclose(skip, regression, rtol=0.03, atol=2e-3)
+        assert torch.allclose(out, (x0 - regression * x).std(0), rtol=0.02)
+    skip, out = preconditioning(variance, torch.tensor([999]))
+    assert skip.abs().max() < 1e-3 and torch.allclose(out.flatten(), variance.sqrt(), rtol=1e-3), "from pure noise all is open"
+
+
+def test_an_untrained_network_returns_the_linear_estimate():
+    variance = torch.linspace(0.1, 3.0, 96)
+    denoiser = JointPrior(JointPriorConfig(width=64, condition_size=condition_size(64)), variance)  # output layer starts at 0
+    x, timesteps = torch.randn(2, 96, 8, 8), torch.tensor([100.0, 700.0])
+    found = denoiser(x, timesteps, torch.zeros(2, 4, 64), torch.zeros(2, condition_size(64)))
+    assert torch.allclose(found, preconditioning(variance, timesteps)[0] * x)
 
 
 def test_clean_frames_attract_attention():
