@@ -14,6 +14,19 @@ const LINK_COLORS = {
   CAMERAS_4D: "#7fa5c9",
 };
 
+/** Give our types their colours. Loading a colour palette blanks every type that it does not know, at any time: keep ours then. */
+function keepColors(map) {
+  for (const [type, color] of Object.entries(LINK_COLORS)) {
+    let current = color;
+    Object.defineProperty(map, type, {
+      enumerable: true,
+      configurable: true,
+      get: () => current,
+      set: (value) => { current = value || color; },
+    });
+  }
+}
+
 /** The first line of an exception: our errors state there what was given, what is needed and what to change. */
 function firstLine(message) {
   return (message ?? "").trim().split("\n")[0];
@@ -51,8 +64,8 @@ app.registerExtension({
     };
   },
   setup() {
-    Object.assign(app.canvas.default_connection_color_byType, LINK_COLORS);
-    Object.assign(app.canvas.constructor.link_type_colors, LINK_COLORS);
+    keepColors(app.canvas.default_connection_color_byType);
+    keepColors(app.canvas.constructor.link_type_colors);
     api.addEventListener("execution_error", showReason);
   },
 });

@@ -12,7 +12,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 READY = """() => window.app?.vueAppReady && window.app?.extensionManager && window.app?.graph
     && !document.querySelector('#splash-loader') && window.app.extensions.some(extension => extension.name === 'bloom4d')"""
 EXPECTED_NOISE = ("ERR_NAME_NOT_RESOLVED", "ERR_INTERNET_DISCONNECTED", "404", "graph accessed before initialization", "deprecat",
-                  "Failed to fetch release", "ERR_CONNECTION")
+                  "Failed to fetch release", "ERR_CONNECTION", "Content Security Policy")  # the last: sizes of models in the host's own first graph
 
 
 def find_chromium() -> str | None:

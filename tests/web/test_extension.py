@@ -26,6 +26,10 @@ def test_nodes_are_in_the_menu_and_the_console_is_quiet(page):
 def test_our_links_have_their_colours(page):
     colours = page.evaluate("() => window.app.canvas.constructor.link_type_colors")
     assert colours["FIELD_4D"] == "#8fb573" and colours["MODEL"]  # the host's own stay
+    blanked, given = page.evaluate("""() => { const colors = window.app.canvas.constructor.link_type_colors;
+        colors.FIELD_4D = ''; const blanked = colors.FIELD_4D; colors.FIELD_4D = '#123456'; const given = colors.FIELD_4D;
+        colors.FIELD_4D = ''; return [blanked, given]; }""")  # a palette without our types, and one with them
+    assert (blanked, given) == ("#8fb573", "#123456")
 
 
 def test_first_line_of_our_error_is_shown(page, tmp_path):
