@@ -41,6 +41,7 @@ def smoke_changes(prompt: dict) -> dict:
     changes = {title: {"width": 16, "height": 16} for title in of_class(prompt, *guidance)}
     changes |= {title: {"steps": STEPS, "preview_interval": 0.5} for title in of_class(prompt, "Bloom4DHybridSDSOptimizer")}
     changes |= {title: {"samples": 12} for title in of_class(prompt, "Bloom4DVolumeRenderer")}
+    changes |= {title: {"resolution": 16} for title in of_class(prompt, "Bloom4DIsosurface")}
     changes |= {title: {"width": 32, "height": 32} for title in of_class(prompt, "Bloom4DRenderField")}
     changes |= {title: {"frames": 4} for title in of_class(prompt, "Bloom4DCameraPath") if "Bloom4DRenderField" in classes(prompt)}
     changes |= {title: {"steps": 2} for title in of_class(prompt, "KSampler")}

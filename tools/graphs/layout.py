@@ -5,7 +5,8 @@ from .builder import Graph
 GAP, HEAD, TITLE = 40, 60, 34  # between columns and groups; above a group's nodes; a node's title bar
 FRAME = 20
 NOTE_SIZE = [460, 640]
-PICTURE = {"PreviewImage": 260, "SaveImage": 260, "SaveVideo": 300, "SaveGLB": 260, "Bloom4DHybridSDSOptimizer": 280, "Bloom4DTrainingCurves": 220}
+PICTURE_WIDTH = 300
+PICTURE = {"PreviewImage": 260, "SaveImage": 260, "SaveVideo": 300, "Bloom4DHybridSDSOptimizer": 280, "Bloom4DTrainingCurves": 220}
 """Height that is kept below a node's widgets for the picture it shows."""
 
 
@@ -43,7 +44,7 @@ def place_group(workflow: dict, group, nodes: dict, left: float, number: int) ->
         y, width = float(HEAD), 0.0
         for name in column:
             node = nodes[name]
-            node["size"] = [round(node["size"][0]), round(node["size"][1]) + PICTURE.get(node["type"], 0)]
+            node["size"] = with_picture(node)
             node["pos"] = [x, y + TITLE]
             y += TITLE + node["size"][1] + FRAME
             width = max(width, node["size"][0])
@@ -51,6 +52,12 @@ def place_group(workflow: dict, group, nodes: dict, left: float, number: int) ->
     bounds = [left, 0, x - GAP + FRAME - left, bottom]
     workflow["groups"].append({"id": number, "title": group.title, "bounding": bounds, "color": group.colour, "font_size": 24, "flags": {}})
     return left + bounds[2] + GAP
+
+
+def with_picture(node: dict) -> list[int]:
+    """The node's size with room for the picture it will show."""
+    width, height = (round(side) for side in node["size"])
+    return [max(width, PICTURE_WIDTH), height + PICTURE[node["type"]]] if node["type"] in PICTURE else [width, height]
 
 
 def number_links(workflow: dict):

@@ -9,6 +9,7 @@ NAME = "text_to_4d_demo"
 PROMPT = "a red rose blooming"
 STEPS = (90, 45, 560)
 VIDEO_FRAMES, VIDEO_RATE, VIDEO_SIZE = 48, 16.0, 256
+MESH_TIME = 0.8
 
 ABOUT = """## Text to 4D, on any computer
 
@@ -27,7 +28,7 @@ Each stage is a Stage and an optimizer. Finished stages stay in the cache, and a
 
 Results are in ComfyUI's output folder under `bloom4d`."""
 
-GREEN, BLUE, VIOLET, GREY = "#3f5a3c", "#3a5068", "#544a66", "#4a4a4a"
+GREEN, BLUE, GREY = "#3f5a3c", "#3a5068", "#4a4a4a"
 STILL = {"time_min": 0.5, "time_max": 0.5}
 LEVELS = {"t_max_start": 0.98, "t_max_end": 0.75, "t_min_start": 0.5, "t_min_end": 0.2, "anneal_until": 1.0}
 RATES = {"rate_static": 0.03, "rate_decoder": 0.007, "opaque": 0.1}
@@ -73,6 +74,7 @@ def add_shape_stage(graph: Graph, prior: dict, field, renderer):
     graph.group("Stage 1: shape from four views", GREEN)
     cameras = graph.add("Bloom4DCameraSampler", "Four views of one instant", **STILL)
     views = graph.add("Bloom4DMultiViewGuidance", "Multi-view, one instant", cameras=cameras[0], coarse_factor=0.5, coarse_until=1.0, **prior, **LEVELS)
+    graph.column()
     stage = graph.add("Bloom4DStage", "Stage 1", **{"terms.term0": views[0]}, name="shape", static_levels=0.5, levels_until=1.0, **RATES)
     return add_optimiser(graph, "Optimize stage 1", STEPS[0], field, stage, renderer), views
 
@@ -83,6 +85,7 @@ def add_look_stage(graph: Graph, prior: dict, field, renderer, views):
     cameras = graph.add("Bloom4DCameraSampler", "Single pictures of one instant", views=1, **STILL)
     pictures = graph.add("Bloom4DSDSGuidance", "Image, one instant", cameras=cameras[0], scenes=4, weighting="recon", **prior, **LEVELS)
     terms = {"terms.term0": views[0], "terms.term1": pictures[0], "probabilities": "0.5, 0.5"}
+    graph.column()
     stage = graph.add("Bloom4DStage", "Stage 2", **terms, name="look", static_levels=0.75, levels_until=1.0, **RATES)
     return add_optimiser(graph, "Optimize stage 2", STEPS[1], field, stage, renderer)
 
@@ -93,12 +96,16 @@ def add_motion_stage(graph: Graph, prior: dict, field, renderer):
     common = {**prior, **LEVELS, "train_motion": True, "coarse_factor": 0.5, "coarse_until": 0.24}
     many = graph.add("Bloom4DCameraSampler", "Four views at any time")
     single = graph.add("Bloom4DCameraSampler", "Single pictures at any time", views=1)
+    graph.column()
     video = graph.add("Bloom4DCameraSampler", "A video of eight times", views=1, frames=8)
     both = graph.add("Bloom4DCameraSampler", "Four views at two times", views=4, frames=2)
     graph.column()
     terms = [
         graph.add("Bloom4DMultiViewGuidance", "Multi-view", cameras=many[0], **common),
         graph.add("Bloom4DSDSGuidance", "Image", cameras=single[0], scenes=4, weighting="recon", **common),
+    ]
+    graph.column()
+    terms += [
         graph.add("Bloom4DVideoSDSGuidance", "Video", cameras=video[0], weighting="recon", **common),
         graph.add("Bloom4DMultiViewGuidance", "Views and times together", cameras=both[0], name="4D", **common),
     ]
@@ -115,6 +122,9 @@ def add_results(graph: Graph, field, renderer):
     render = graph.add("Bloom4DRenderField", "Render", field=field, cameras=path[0], width=VIDEO_SIZE, height=VIDEO_SIZE)
     video = graph.add("CreateVideo", "Frames to video", images=render[0], fps=VIDEO_RATE)
     graph.add("SaveVideo", "Save video", video=video[0], filename_prefix="bloom4d/text_to_4d")
+    graph.column()
+    mesh = graph.add("Bloom4DIsosurface", "Mesh of one instant", field=field, time_start=MESH_TIME)
+    graph.add("SaveGLB", "Save mesh", mesh=mesh[0], filename_prefix="bloom4d/text_to_4d")
     graph.column()
     graph.add("Bloom4DSaveField", "Save field", field=field, filename_prefix="bloom4d/fields/text_to_4d")
     curves = graph.add("Bloom4DTrainingCurves", "Curves", field=field)
