@@ -8,7 +8,7 @@ from ..models.guidance.distillation import SHARING, WEIGHTINGS, Distillation
 from ..models.guidance.schedules import NoiseRange, Schedule, constant
 from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
 from .cameras import number
-from .host.adapter import HostPrior
+from .host.drawing import DrawingPrior
 from .host.identity import identify
 from .sockets import CAMERAS_4D, GUIDANCE_4D
 
@@ -27,9 +27,9 @@ class PriorSource:
     negative: list
     one_at_a_time: bool = False
 
-    def open(self) -> HostPrior:
+    def open(self) -> DrawingPrior:
         """A context manager that gives the model back to the host."""
-        return HostPrior(self.model, self.vae, self.positives, self.negative, one_at_a_time=self.one_at_a_time)
+        return DrawingPrior(self.model, self.vae, self.positives, self.negative, one_at_a_time=self.one_at_a_time)
 
     def notes(self) -> list[str]:
         """What the text encoder had to say about the prompts, each once."""

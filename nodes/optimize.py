@@ -1,6 +1,7 @@
 """Stages, the hybrid score-distillation optimiser, and its curves."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
@@ -12,13 +13,14 @@ from ..models.guidance.schedules import Schedule
 from ..models.optimize.checkpoint import CheckpointStore, read_checkpoint
 from ..models.optimize.history import StageHistory
 from ..models.optimize.workpiece import history_of
+from ..models.optimize.refine import Refinement
 from ..models.optimize.runs import Pace
 from ..models.optimize.stages import Backdrop, LearningRates, Stage
 from ..models.render.volume import VolumeRenderer
 from .cameras import number
 from .curves import curves_json, draw_curves
 from .host import paths
-from .runner import HostStage, RunPlan, distil, loss_map, named_apart, picture_of
+from .runner import HostStage, RunPlan, distil, loss_map, named_apart, picture_of, refine
 from .sockets import FIELD_4D, GUIDANCE_4D, RENDERER_4D, STAGE_4D
 
 CATEGORY = "4d/optimize"
@@ -87,6 +89,33 @@ class Bloom4DStage(io.ComfyNode):
         return io.NodeOutput(HostStage(stage, tuple(item.source for item in guidance)))
 
 
+def run_inputs(steps: int) -> list:
+    """What every optimiser is asked: length, seed, resume, files, pace, renderer."""
+    return [
+        io.Int.Input("steps", default=steps, min=1, max=1000000, step=1, tooltip="Steps of this stage; its schedules stretch with it."),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, step=1, control_after_generate=True, tooltip="Cameras, noise levels, noise and the order of the terms."),
+        io.Combo.Input("resume", options=["auto", "new", "file"], default="auto", tooltip="auto: go on from this run's newest checkpoint, if there is one. new: forget its checkpoints. file: start from the checkpoint named below."),
+        io.String.Input("checkpoint", default="", tooltip="For resume = file: a step_*.safetensors below the output folder.", advanced=True),
+        io.String.Input("filename_prefix", default="4d", tooltip="Checkpoints go to output/bloom4d/runs/<prefix>/<run>; every different graph is its own run."),
+        number("preview_interval", 10, 0, 3600, 0.5, "Seconds between preview pictures; 0 shows none."),
+        number("checkpoint_interval", 30, 0, 86400, 0.5, "Seconds between checkpoints; 0 writes one at the end only.", advanced=True),
+        number("time_budget", 0, 0, 100000, 0.1, "Minutes after which the stage ends early with what it has; 0 is no limit.", advanced=True),
+        RENDERER_4D.Input("renderer", optional=True, tooltip="How the field is rendered; a volume renderer of 48 samples by default."),
+    ]
+
+
+def run_outputs() -> list:
+    return [
+        FIELD_4D.Output("field_out", display_name="field", tooltip="The optimised field, with the history of all stages."),
+        io.Custom("LOSS_MAP").Output("loss_map", tooltip="The stage's losses, for the host's Plot Loss Graph."),
+        io.Image.Output("preview", tooltip="A sheet of four views in rows and six times in columns."),
+    ]
+
+
+def plan_of(resume, checkpoint, filename_prefix, preview_interval, checkpoint_interval, time_budget) -> RunPlan:
+    return RunPlan(filename_prefix, resume, checkpoint, Pace(preview_interval, checkpoint_interval, 60.0 * time_budget))
+
+
 class Bloom4DHybridSDSOptimizer(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -99,21 +128,9 @@ class Bloom4DHybridSDSOptimizer(io.ComfyNode):
             inputs=[
                 FIELD_4D.Input("field", tooltip="The field to start from; it is copied."),
                 STAGE_4D.Input("stage", tooltip="Guidance terms, learning rates and penalties."),
-                io.Int.Input("steps", default=250, min=1, max=1000000, step=1, tooltip="Steps of this stage; its schedules stretch with it."),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, step=1, control_after_generate=True, tooltip="Cameras, noise levels, noise and the order of the terms."),
-                io.Combo.Input("resume", options=["auto", "new", "file"], default="auto", tooltip="auto: go on from this run's newest checkpoint, if there is one. new: forget its checkpoints. file: start from the checkpoint named below."),
-                io.String.Input("checkpoint", default="", tooltip="For resume = file: a step_*.safetensors below the output folder.", advanced=True),
-                io.String.Input("filename_prefix", default="4d", tooltip="Checkpoints go to output/bloom4d/runs/<prefix>/<run>; every different graph is its own run."),
-                number("preview_interval", 10, 0, 3600, 0.5, "Seconds between preview pictures; 0 shows none."),
-                number("checkpoint_interval", 30, 0, 86400, 0.5, "Seconds between checkpoints; 0 writes one at the end only.", advanced=True),
-                number("time_budget", 0, 0, 100000, 0.1, "Minutes after which the stage ends early with what it has; 0 is no limit.", advanced=True),
-                RENDERER_4D.Input("renderer", optional=True, tooltip="How the field is rendered; a volume renderer of 48 samples by default."),
+                *run_inputs(250),
             ],
-            outputs=[
-                FIELD_4D.Output("field_out", display_name="field", tooltip="The optimised field, with the history of all stages."),
-                io.Custom("LOSS_MAP").Output("loss_map", tooltip="The stage's losses, for the host's Plot Loss Graph."),
-                io.Image.Output("preview", tooltip="A sheet of four views in rows and six times in columns."),
-            ],
+            outputs=run_outputs(),
         )
 
     @classmethod
@@ -121,14 +138,62 @@ class Bloom4DHybridSDSOptimizer(io.ComfyNode):
         return time.time_ns() if time_budget else 0  # a stage that ended early goes on when it is queued again
 
     @classmethod
+    def execute(cls, field, stage, steps, seed, renderer=None, **plan):
+        renderer = renderer or VolumeRenderer()
+        scene = distil(field, stage, renderer, steps, seed, plan_of(**plan))
+        return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer))
+
+
+class Bloom4DPhotometricRefinement(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DPhotometricRefinement",
+            display_name="Photometric Refinement",
+            category=CATEGORY,
+            description="A last polish: the prior redraws many views and times of the field together, and the field is fitted to them. Sharper, at some risk of flicker.",
+            search_aliases=["refine", "dataset update", "sharpen"],
+            inputs=[
+                FIELD_4D.Input("field", tooltip="A distilled field; it is copied."),
+                GUIDANCE_4D.Input("guidance", tooltip="The guidance node whose prior redraws; its cameras, prompts and guidance scale are used, its weights and noise levels are not."),
+                io.Int.Input("views", default=4, min=1, max=32, step=1, tooltip="Views of the pictures that are redrawn together."),
+                io.Int.Input("frames", default=4, min=1, max=64, step=1, tooltip="Times of the pictures that are redrawn together; views x frames must suit the model."),
+                number("level_start", 0.5, 0.01, 0.98, 0.01, "Noise level of the first redrawing; higher changes more, above 0.6 it flickers."),
+                number("level_end", 0.25, 0.01, 0.98, 0.01, "Noise level of the last one."),
+                io.Int.Input("denoising_steps", default=8, min=1, max=100, step=1, tooltip="Model calls per redrawing."),
+                io.Int.Input("steps_per_round", default=24, min=1, max=10000, step=1, tooltip="Fitting steps between two redrawings."),
+                io.Int.Input("pool", default=96, min=1, max=4096, step=1, tooltip="Newest redrawn pictures that are fitted to.", advanced=True),
+                io.Int.Input("rays", default=2048, min=64, max=1 << 20, step=1, tooltip="Random pixels per fitting step.", advanced=True),
+                rate("static", 0.01, "the static grid"),
+                rate("dynamic", 0.01, "the dynamic grid"),
+                rate("decoder", 0.002, "the decoders"),
+                *run_inputs(192),
+            ],
+            outputs=run_outputs(),
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, time_budget, **values):
+        return time.time_ns() if time_budget else 0
+
+    @classmethod
     def execute(
-        cls, field, stage, steps, seed, resume, checkpoint, filename_prefix, preview_interval, checkpoint_interval, time_budget, renderer=None
+        cls, field, guidance, views, frames, level_start, level_end, denoising_steps, steps_per_round, pool, rays,
+        rate_static, rate_dynamic, rate_decoder, steps, seed, renderer=None, **plan,
     ):  # fmt: skip
         renderer = renderer or VolumeRenderer()
-        plan = RunPlan(filename_prefix, resume, checkpoint, Pace(preview_interval, checkpoint_interval, 60.0 * time_budget))
-        scene = distil(field, stage, renderer, steps, seed, plan)
-        notes = stage.notes()
-        return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer), ui={"text": (notes,)} if notes else None)
+        config = Refinement(
+            cameras=replace(guidance.term.cameras, views=views, frames=frames),
+            level=Schedule(level_start, level_end),
+            denoising_steps=denoising_steps,
+            guidance=guidance.term.distillation.guidance,
+            pool=pool,
+            steps_per_round=steps_per_round,
+            rays=rays,
+            rates=LearningRates(rate_static, rate_dynamic, rate_decoder, 0.0, 0.0),
+        )
+        scene = refine(field, guidance.source, config, renderer, steps, seed, plan_of(**plan))
+        return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer))
 
 
 class Bloom4DTrainingCurves(io.ComfyNode):
@@ -184,4 +249,4 @@ def run_history(name: str) -> tuple[StageHistory, ...]:
     return (history_of(read_checkpoint(path)),)
 
 
-NODES = [Bloom4DStage, Bloom4DHybridSDSOptimizer, Bloom4DTrainingCurves]
+NODES = [Bloom4DStage, Bloom4DHybridSDSOptimizer, Bloom4DPhotometricRefinement, Bloom4DTrainingCurves]

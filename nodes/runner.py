@@ -1,5 +1,6 @@
 """Running an optimisation inside a node: run folder, resume, priors, progress, pictures."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..models.geometry.cameras import view_time_grid
 from ..models.optimize.checkpoint import CheckpointStore, read_checkpoint
 from ..models.optimize.identity import fingerprint
 from ..models.optimize.loop import Distiller
+from ..models.optimize.refine import Refinement, Refiner
 from ..models.optimize.runs import Job, Pace, run
 from ..models.optimize.scene import Scene, describe_field
 from ..models.optimize.stages import Stage, Term
@@ -59,31 +61,43 @@ def named_apart(terms: list[Term]) -> tuple[Term, ...]:
     return tuple(named)
 
 
-def run_id(scene: Scene, hosted: HostStage, renderer: VolumeRenderer, steps: int, seed: int) -> str:
+def run_id(scene: Scene, sources: tuple[PriorSource, ...], renderer: VolumeRenderer, *settings) -> str:
     """The name of a run: a hash of everything that determines its result."""
     start = [describe_field(scene.field), scene.field, len(scene.history)]
-    priors = [source.identity() for source in hosted.sources]
-    return fingerprint(start, hosted.stage, priors, renderer.kind, renderer.config, steps, seed)
+    return fingerprint(start, [source.identity() for source in sources], renderer.kind, renderer.config, *settings)
 
 
 def distil(scene: Scene, hosted: HostStage, renderer: VolumeRenderer, steps: int, seed: int, plan: RunPlan) -> Scene:
     """Run or resume one stage of score distillation; the scene's field is copied, never changed."""
-    store = CheckpointStore(paths.run_folder(plan.prefix, run_id(scene, hosted, renderer, steps, seed)))
+
+    def begin(local: Scene, priors: list, chunk: int) -> Distiller:
+        return Distiller(local, hosted.stage, priors, renderer, steps, seed, chunk)
+
+    name = run_id(scene, hosted.sources, renderer, hosted.stage, steps, seed)
+    return work(scene, hosted.sources, begin, name, plan)
+
+
+def refine(scene: Scene, source: PriorSource, config: Refinement, renderer: VolumeRenderer, steps: int, seed: int, plan: RunPlan) -> Scene:
+    """Run or resume a photometric refinement; the scene's field is copied, never changed."""
+
+    def begin(local: Scene, priors: list, chunk: int) -> Refiner:
+        return Refiner(local, priors[0], renderer, config, steps, seed, chunk)
+
+    return work(scene, (source,), begin, run_id(scene, (source,), renderer, config, steps, seed), plan)
+
+
+def work(scene: Scene, sources: tuple[PriorSource, ...], begin: Callable, name: str, plan: RunPlan) -> Scene:
+    """Run the job that `begin` makes, on the host's device, with its priors open and its run folder locked."""
+    store = CheckpointStore(paths.run_folder(plan.prefix, name))
     device = comfy.model_management.get_torch_device()
     with gradients(), ExitStack() as open_things:
         open_things.enter_context(store.lock())
-        priors = [open_things.enter_context(source.open()) for source in hosted.sources]
-        local = Scene(scene.field.clone().to(device), scene.history)
-        job = Distiller(local, hosted.stage, priors, renderer, steps, seed, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
-        run_job(job, store, plan, hosted.notes())
+        priors = [open_things.enter_context(source.open()) for source in sources]
+        job = begin(Scene(scene.field.clone().to(device), scene.history), priors, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
+        resume(job, store, plan)
+        run(job, store, HostCallback(total=job.steps, first=job.step), plan.pace)
         finished = job.scene()
         return Scene(finished.field.to("cpu"), finished.history)
-
-
-def run_job(job: Job, store: CheckpointStore, plan: RunPlan, note: str = "") -> None:
-    """Resume as planned, then run with the host's progress bar, previews and interrupt; `note` stands behind every line of text."""
-    resume(job, store, plan)
-    run(job, store, HostCallback(total=job.steps, first=job.step, note=note), plan.pace)
 
 
 def resume(job: Job, store: CheckpointStore, plan: RunPlan) -> None:

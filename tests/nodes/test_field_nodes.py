@@ -50,12 +50,18 @@ def call(node, **values):
 def oracle_model(comfy):
     import oracle
 
+    class Pixels(oracle.Pixels):
+        """The oracle's codec, which also gives back alpha as the patch codec does."""
+
+        def decode_rgba(self, latents):
+            return latents.clamp(0, 1)
+
     with torch.inference_mode():
         pictures = torch.zeros(1, 4, 3, 4, 16, 16)
         pictures[..., 3, 5:11, 5:11] = 1.0
         pictures[..., 0, 5:11, 5:11] = 0.8
         pictures[:, :, 2, 1, 5:11, 5:11] = 0.9  # it turns yellow
-        return *oracle.oracle_prior(pictures), oracle.prompt()
+        return *oracle.oracle_prior(pictures, codec=Pixels()), oracle.prompt()
 
 
 TINY = {"size": "custom", "static_levels": 3, "static_coarsest": 4, "static_finest": 16, "dynamic_levels": 2, "dynamic_coarsest": 4, "dynamic_finest": 8, "time_nodes": 4, "table": 10, "hidden": 16, "layers": 1}
@@ -156,7 +162,7 @@ def test_run_id_changes_with_whatever_is_resolved(nodes, oracle_model, output):
     plain = renderer(nodes)
 
     def identity(field=field, stage=stage, renderer=plain, steps=6, seed=0):
-        return nodes["runner"].run_id(field, stage, renderer, steps, seed)
+        return nodes["runner"].run_id(field, stage.sources, renderer, stage.stage, steps, seed)
 
     model, vae, text = oracle_model
     other_model = oracle.oracle_prior(torch.rand(1, 4, 3, 4, 16, 16))
@@ -174,7 +180,7 @@ def test_run_id_changes_with_whatever_is_resolved(nodes, oracle_model, output):
     assert len({identity(), *changed}) == len(changed) + 1
     assert identity() == identity(stage=tiny_stage(nodes, oracle_model), field=tiny_field(nodes))
     optimise(nodes, field, stage)  # loading the model for a run must not change its name
-    assert identity() == nodes["runner"].run_id(field, tiny_stage(nodes, oracle_model), plain, 6, 0)
+    assert identity() == identity(stage=tiny_stage(nodes, oracle_model))
 
 
 def test_resume_new_and_file(nodes, oracle_model, output):
@@ -192,6 +198,21 @@ def test_resume_new_and_file(nodes, oracle_model, output):
     with pytest.raises(ValueError, match="made with another field: its layers is 1, here it is 2"):
         other = call(nodes["field"].Bloom4DHashField, size={**TINY, "layers": 2}, background={"background": "none"})[0]
         optimise(nodes, other, stage, steps=8, resume="file", checkpoint=name)
+
+
+def test_refinement_fits_what_the_model_redraws(nodes, oracle_model, output):
+    model, vae, text = oracle_model
+    field, cameras = tiny_field(nodes), call(nodes["cameras"].Bloom4DCameraSampler)[0]
+    guidance = call(nodes["guidance"].Bloom4DSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras)[0]
+    settings = dict(field=field, guidance=guidance, views=2, frames=2, denoising_steps=2, steps_per_round=8, rays=256, rate_static=0.05, rate_decoder=0.02, renderer=renderer(nodes))
+    scene, losses, preview = call(nodes["optimize"].Bloom4DPhotometricRefinement, steps=24, **settings)
+    assert preview.shape[-1] == 3 and losses["loss"][-1] < 0.7 * losses["loss"][0]
+    path = call(nodes["cameras"].Bloom4DCameraPath, frames=2, turns=0.0)[0]
+    image = call(nodes["render"].Bloom4DRenderField, field=scene, cameras=path, width=16, height=16, background={"background": "field"}, renderer=renderer(nodes))[0]
+    assert image[0, 8, 8, 0] > image[0, 8, 8, 2] + 0.1  # red, as the model knows it; the new field is grey
+    assert len(list((output / "bloom4d" / "runs" / "4d").iterdir())) == 1
+    other = call(nodes["optimize"].Bloom4DPhotometricRefinement, steps=24, **{**settings, "rays": 128})[0]
+    assert not same(state(other), state(scene)) and len(list((output / "bloom4d" / "runs" / "4d").iterdir())) == 2
 
 
 def test_time_budget_ends_early_and_goes_on(nodes, oracle_model, output):

@@ -1,0 +1,168 @@
+"""Photometric refinement: the prior redraws many pictures of the scene together, and the field is fitted to them.
+
+A polish after distillation. Several views and times are rendered, noised half-way, denoised jointly in a few steps, and kept
+in a pool; random rays of the pool pull the field (specification "hybrid distillation", section 5; the dataset update of
+Instruct-NeRF2NeRF with a joint prior).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..geometry.cameras import Cameras, CameraSampler, view_time_grid
+from ..guidance.directions import ViewDirections
+from ..guidance.noise import guided, noise_from_denoised, per_item
+from ..guidance.prior import Prior
+from ..guidance.schedules import Schedule
+from ..guidance.seeds import derive, generator
+from ..render.deferred import render_views
+from ..render.sheets import contact_sheet
+from .checkpoint import Checkpoint
+from .scene import Scene
+from .stages import LearningRates
+from .workpiece import Workpiece
+
+TERM = "refinement"
+
+
+class DecodingPrior(Prior, Protocol):
+    """A prior that can also show its latents."""
+
+    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Premultiplied rgb (B, H, W, 3) and alpha (B, H, W) in [0, 1]; alpha is 1 where the model knows none."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How to refine. Defaults: 16 pictures a round, the last 96 kept, 24 steps of 2048 rays between rounds.
+
+    `level` is the noise level that each round starts from, falling over the run; lower changes less.
+    """
+
+    cameras: CameraSampler
+    level: Schedule = Schedule(0.5, 0.25)
+    denoising_steps: int = 8
+    guidance: float = -1.0
+    pool: int = 96
+    steps_per_round: int = 24
+    rays: int = 2048
+    rates: LearningRates = LearningRates(static=1e-2, dynamic=1e-2, decoder=2e-3, background=0.0, material=0.0)
+    directions: ViewDirections = ViewDirections()
+
+
+@torch.no_grad()
+def redraw(x0: Tensor, cameras: Cameras, prior: Prior, level: float, config: Refinement, draws: torch.Generator) -> Tensor:
+    """Noise latents to `level` and denoise them jointly with deterministic (DDIM) steps; returns clean latents like `x0`."""
+    scale = config.guidance if config.guidance > 0 else prior.default_guidance
+    noise = torch.randn(x0.shape, generator=draws).to(x0)
+    levels = [level * (config.denoising_steps - index) / config.denoising_steps for index in range(config.denoising_steps)]
+    sigmas = [prior.sigma_at(torch.full((x0.shape[0],), 1.0 - t, dtype=torch.float64)).to(x0.device) for t in levels]
+    text = config.directions.pick(cameras)
+    z = prior.add_noise(x0, noise, sigmas[0])
+    for sigma, following in zip(sigmas, [*sigmas[1:], None]):
+        denoised = guided(*prior.denoise(z, sigma, cameras, text, unconditional=scale != 1.0), scale)
+        if following is None:
+            return denoised
+        a, b = (per_item(value, z) for value in prior.coefficients(following))
+        z = a * denoised + b * noise_from_denoised(z, denoised, *prior.coefficients(sigma))
+    return x0
+
+
+@dataclass
+class Pool:
+    """The pictures that the field is fitted to, oldest first."""
+
+    pictures: Tensor  # (N, H, W, 4) premultiplied RGBA
+    camera_to_world: Tensor  # (N, 4, 4)
+    fov_y: Tensor  # (N,)
+    times: Tensor  # (N,)
+
+    def add(self, pictures: Tensor, cameras: Cameras, most: int) -> "Pool":
+        """A pool with new pictures behind the old ones, the oldest beyond `most` dropped."""
+        new = Pool(pictures, cameras.camera_to_world, cameras.fov_y, cameras.times)
+        return Pool(*(torch.cat([old, fresh])[-most:] for old, fresh in zip(vars(self).values(), vars(new).values())))
+
+    def rays(self, count: int, draws: torch.Generator) -> tuple[Tensor, ...]:
+        """Origins, directions, times and colours of `count` random pixels."""
+        number, height, width = self.pictures.shape[:3]
+        pixel = torch.randint(number * height * width, (count,), generator=draws).to(self.times.device)
+        cameras = Cameras(self.camera_to_world, self.fov_y, self.times)
+        origins, directions, times = cameras.rays(height, width)
+        return origins[pixel], directions[pixel], times[pixel], self.pictures.reshape(-1, 4)[pixel]
+
+
+class Refiner:
+    """A refinement at work. A `Job` for `runs.run`; a step fits one batch of rays, and every round's first step redraws."""
+
+    def __init__(self, scene: Scene, prior: DecodingPrior, renderer, config: Refinement, steps: int, seed: int = 0, chunk: int = 0):
+        self.prior, self.config, self.steps, self.chunk = prior, config, steps, chunk
+        self.work = Workpiece(scene, renderer, config.rates, 0.0, steps, seed, TERM, (TERM,))
+        empty = torch.zeros(0, *prior.native_size, 4, device=self.work.device)
+        numbers = empty.new_zeros(0)
+        self.pool = Pool(empty, empty.new_zeros(0, 4, 4), numbers, numbers)
+
+    @property
+    def step(self) -> int:
+        return self.work.step
+
+    @property
+    def consistent(self) -> bool:
+        return self.work.consistent
+
+    def advance(self) -> str:
+        """Redraw when a round begins, then fit one batch of rays."""
+        work, level = self.work, self.config.level.at(self.step, self.steps)
+        pool = self._redrawn(level) if self.step % self.config.steps_per_round == 0 else self.pool
+        row = {**self._fit(pool), "term": 0, "level": level}
+        self.pool = pool
+        work.apply([row])
+        return f"refinement loss {row['loss']:.3g} on {len(pool.times)} pictures"
+
+    def _redrawn(self, level: float) -> Pool:
+        work, config = self.work, self.config
+        cameras = config.cameras.sample(generator(*work.keys(TERM, "cameras"))).to(work.device)
+        with torch.no_grad():
+            views = render_views(work.renderer, work.field, work.occupancy, cameras, *self.prior.native_size, derive(*work.keys(TERM, "jitter")), self.chunk)
+            seen = self.prior.accepts_alpha
+            latents = self.prior.encode(views.rgb if seen else views.over(views.rgb.new_ones(3)), views.opacity if seen else torch.ones_like(views.opacity))
+            rgb, alpha = self.prior.decode(redraw(latents, cameras, self.prior, level, config, generator(*work.keys(TERM, "noise"))))
+        return self.pool.add(torch.cat([rgb, alpha[..., None]], dim=-1).to(work.device), cameras, config.pool)
+
+    def _fit(self, pool: Pool) -> dict:
+        """Squared error of random rays, as a gradient in the parameters."""
+        work = self.work
+        draws = generator(*work.keys(TERM, "rays"))
+        origins, directions, times, target = pool.rays(self.config.rays, draws)
+        work.optimiser.train_only(tuple(work.optimiser.roles))
+        seen = work.renderer.render(work.field, work.occupancy, origins, directions, times, draws)
+        if self.prior.accepts_alpha:
+            difference = torch.cat([seen.rgb, seen.opacity[:, None]], dim=1) - target
+        else:
+            difference = seen.rgb + (1.0 - seen.opacity[:, None]) - target[:, :3]  # drawn over white, judged over white
+        loss = difference.square().mean()
+        loss.backward()
+        value = float(loss.detach())
+        return {"loss": value, "gradient_norm": float(difference.detach().norm()), "opacity": float(seen.opacity.detach().mean()), "non_finite": 0}
+
+    def scene(self) -> Scene:
+        """The field as it is now, with its history."""
+        return self.work.scene()
+
+    def preview(self) -> Tensor:
+        """A small sheet (1, H, W, 3): views in rows, times in columns."""
+        work = self.work
+        return contact_sheet(work.field, work.renderer, work.occupancy, view_time_grid(3, 4).to(work.device), 3)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict]:
+        """The workpiece and the pool."""
+        tensors, values = self.work.snapshot()
+        return tensors | {f"pool.{name}": value for name, value in vars(self.pool).items()}, values
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a snapshot of the same field."""
+        self.work.restore(checkpoint)
+        prefix = "pool."
+        parts = {name.removeprefix(prefix): value.to(self.work.device) for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
+        self.pool = Pool(**parts)
