@@ -67,14 +67,15 @@ def _maps(rendered: Rendered) -> list[Tensor]:
 
 
 class _DeferredRender(torch.autograd.Function):
-    """Renders without a graph; the backward pass renders chunk by chunk with one."""
+    """Renders without a graph; the backward pass renders part by part with one."""
 
     @staticmethod
     def forward(ctx, renderer, field, state, rays, chunk, *parameters):
-        ctx.scene, ctx.rays, ctx.chunk, ctx.parameters = (renderer, field, state), rays, chunk, parameters
-        parts = [renderer.render_jittered(field, state, *part) for part in _chunks(rays, chunk)]
-        maps = [torch.cat(pieces) for pieces in zip(*map(_maps, parts))]
-        samples = torch.tensor(sum(part.samples for part in parts))
+        ctx.scene, ctx.rays, ctx.parameters = (renderer, field, state), rays, parameters
+        ctx.parts = -(-len(rays[0]) // chunk)
+        rendered = [renderer.render_jittered(field, state, *part) for part in _parts(rays, ctx.parts)]
+        maps = [_joined(pieces, len(rays[0])) for pieces in zip(*map(_maps, rendered))]
+        samples = torch.tensor(sum(part.samples for part in rendered))
         ctx.mark_non_differentiable(samples)
         return *maps, samples
 
@@ -85,8 +86,7 @@ class _DeferredRender(torch.autograd.Function):
         wanted = [index for index, parameter in enumerate(ctx.parameters) if ctx.needs_input_grad[5 + index]]
         trained = [ctx.parameters[index] for index in wanted]
         totals: list[Tensor | None] = [None] * len(ctx.parameters)
-        pixels = [gradient.split(ctx.chunk) for gradient in gradients[:4]]
-        for part, *incoming in zip(_chunks(ctx.rays, ctx.chunk), *pixels):
+        for part, incoming in zip(_parts(ctx.rays, ctx.parts), _parts(gradients[:4], ctx.parts)):
             with torch.enable_grad():
                 maps = _maps(renderer.render_jittered(field, state, *part))
             for index, gradient in zip(wanted, torch.autograd.grad(maps, trained, incoming, allow_unused=True)):
@@ -95,5 +95,13 @@ class _DeferredRender(torch.autograd.Function):
         return None, None, None, None, None, *totals
 
 
-def _chunks(rays: tuple[Tensor, ...], chunk: int):
-    return zip(*(values.split(chunk) for values in rays))
+def _parts(values: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
+    """Every count-th ray, so that all parts see the object and need the same memory."""
+    return [tuple(value[start::count] for value in values) for start in range(count)]
+
+
+def _joined(pieces: tuple[Tensor, ...], rays: int) -> Tensor:
+    whole = pieces[0].new_empty(rays, *pieces[0].shape[1:])
+    for start, piece in enumerate(pieces):
+        whole[start :: len(pieces)] = piece
+    return whole
