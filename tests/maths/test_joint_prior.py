@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bloom4d.models.networks.joint_prior import BIAS_SLOPES, CLEAN_BIAS, JointPrior, JointPriorConfig, alpha_bar, joint_attention_bias, preconditioning
+from bloom4d.models.networks.joint_prior import BIAS_SLOPES, CLEAN_BIAS, PASSED, JointPrior, JointPriorConfig, alpha_bar, joint_attention_bias, preconditioning
 from bloom4d.models.networks.joint_scenes import JointScenes
 from bloom4d.models.networks.patch_codec import PatchCodec, PatchCodecConfig, key_white
 from bloom4d.models.networks.prior_conditioning import Frame, camera_code, condition_size, condition_vector, thumbnail, time_code
@@ -31,17 +31,19 @@ def test_attention_bias_is_the_squared_distance_in_full_resolution_tokens():
             assert bias[0, head, row * 4 + column, frame * 16 + other_row * 4 + other_column].item() == pytest.approx(-slope * squared, rel=1e-5)
 
 
-def test_preconditioning_is_the_best_linear_estimate_and_what_it_leaves_open():
+def test_preconditioning_is_a_linear_estimate_and_the_spread_of_what_it_leaves_open():
     generator = torch.Generator().manual_seed(0)
     variance = torch.tensor([4.0, 0.25])
-    x0 = torch.randn(200000, 2, generator=generator) * variance.sqrt()
+    detail = torch.randn(200000, 2, generator=generator) * (PASSED * variance).sqrt()
+    x0 = detail + torch.randn(detail.shape, generator=generator) * ((1 - PASSED) * variance).sqrt()
     for timestep in (30, 400, 900):
-        signal = alpha_bar()[timestep]
-        x = signal.sqrt() * x0 + (1 - signal).sqrt() * torch.randn(x0.shape, generator=generator)
+        signal, noise = alpha_bar()[timestep], torch.randn(x0.shape, generator=generator)
+        noisy_detail = signal.sqrt() * detail + (1 - signal).sqrt() * noise
         skip, out = (value.flatten() for value in preconditioning(variance, torch.tensor([timestep])))
-        regression = (x * x0).mean(0) / (x * x).mean(0)  # least squares on the samples
+        regression = (noisy_detail * detail).mean(0) / (noisy_detail * noisy_detail).mean(0)  # least squares on the samples
         assert torch.allclose(skip, regression, rtol=0.03, atol=2e-3)
-        assert torch.allclose(out, (x0 - regression * x).std(0), rtol=0.02)
+        x = signal.sqrt() * x0 + (1 - signal).sqrt() * noise
+        assert torch.allclose(out, (x0 - skip * x).std(0), rtol=0.02)
     skip, out = preconditioning(variance, torch.tensor([999]))
     assert skip.abs().max() < 1e-3 and torch.allclose(out.flatten(), variance.sqrt(), rtol=1e-3), "from pure noise all is open"
 
