@@ -43,12 +43,17 @@ def _describe_object(value, depth: int):
     if isinstance(value, ControlBase):
         return _describe_control(value, depth)
     if isinstance(value, nn.Module):
-        return [type(value).__qualname__, sample_weights(value.state_dict()), _plain(value, depth)]
+        return [_kinds(value), sample_weights(value.state_dict()), _plain(value, depth)]
     if isinstance(value, functools.partial):
         return [describe(part, depth) for part in (value.func, value.args, value.keywords)]
     if callable(value) and hasattr(value, "__qualname__"):
         return [value.__qualname__, describe(_captured(value), depth)]
-    return [type(value).__qualname__, _plain(value, depth)]
+    return [_kinds(value), _plain(value, depth)]
+
+
+def _kinds(value) -> str:
+    """The class and its bases: the host makes up classes of one name for eps, v and flow out of different bases."""
+    return " ".join(kind.__qualname__ for kind in type(value).__mro__)
 
 
 def _captured(function) -> list:
