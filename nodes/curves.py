@@ -21,7 +21,7 @@ PANELS = (
 """Column, title, logarithmic axis."""
 COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194), (23, 190, 207))
 WIDTH, HEIGHT, MARGIN, HEAD = 420, 220, 48, 20
-SMOOTHING = 0.9  # exponential, of the strong line; the faint one is raw
+SMOOTHED = 12  # the strong line is a mean over a twelfth of a stage's points, the faint one is raw
 
 
 def curves_json(histories: tuple[StageHistory, ...]) -> str:
@@ -57,8 +57,10 @@ def draw_curves(histories: tuple[StageHistory, ...]) -> Tensor:
     columns = 3
     sheet = Image.new("RGB", (columns * WIDTH, -(-len(PANELS) // columns) * HEIGHT), "white")
     starts = _starts(histories)
+    terms = list(dict.fromkeys(name for history in histories for name in history.terms))
+    roles = list(dict.fromkeys(role for history in histories for role in history.roles))
     for index, (column, title, logarithmic) in enumerate(PANELS):
-        panel = _panel(_lines(histories, starts, column), title, logarithmic, starts)
+        panel = _panel(_lines(histories, starts, column), title, logarithmic, starts, roles if column == "rate" else terms)
         sheet.paste(panel, (index % columns * WIDTH, index // columns * HEIGHT))
     return torch.from_numpy(numpy.asarray(sheet, dtype=numpy.float32) / 255.0)[None].clone()
 
@@ -98,7 +100,7 @@ def _term_pieces(history: StageHistory, start: int, column: str) -> dict[str, li
     return pieces
 
 
-def _panel(lines, title: str, logarithmic: bool, starts: list[int]) -> Image.Image:
+def _panel(lines, title: str, logarithmic: bool, starts: list[int], labels: list[str]) -> Image.Image:
     panel = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw, font = ImageDraw.Draw(panel), ImageFont.load_default(size=11)
     draw.text((MARGIN, 4), title, fill="black", font=font)
@@ -111,7 +113,7 @@ def _panel(lines, title: str, logarithmic: bool, starts: list[int]) -> Image.Ima
         draw.line([place.at(start, None), (place.at(start, None)[0], HEAD)], fill=(210, 210, 210))
     place.frame(draw, font)
     for index, (label, pieces) in enumerate(lines.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        colour = COLOURS[labels.index(label) % len(COLOURS)]
         for points in pieces:
             _curve(draw, place, points, colour)
         draw.text((MARGIN + 120 + 72 * (index % 4), 4 + 12 * (index // 4)), label[:12], fill=colour, font=font)
@@ -120,16 +122,23 @@ def _panel(lines, title: str, logarithmic: bool, starts: list[int]) -> Image.Ima
 
 def _curve(draw, place: "_Axes", points, colour) -> None:
     pale = tuple((channel + 3 * 255) // 4 for channel in colour)
-    strong, smooth = [], None
-    for step, value in points:
-        smooth = value if smooth is None else SMOOTHING * smooth + (1 - SMOOTHING) * value
-        strong.append((step, smooth))
-    for line, fill, width in ((points, pale, 1), (strong, colour, 2)):
+    for line, fill, width in ((points, pale, 1), (_smooth(points), colour, 2)):
         pixels = [place.at(step, value) for step, value in line if place.shows(value)]
         if len(pixels) > 1:
             draw.line(pixels, fill=fill, width=width)
         elif pixels:
             draw.ellipse([pixels[0][0] - 2, pixels[0][1] - 2, pixels[0][0] + 2, pixels[0][1] + 2], fill=fill)
+
+
+def _smooth(points):
+    """Centred moving mean; the window shrinks at both ends, so the ends do not lag."""
+    values, reach = numpy.array([value for _, value in points]), len(points) // (2 * SMOOTHED)
+    sums = numpy.concatenate([[0.0], values.cumsum()])
+    smooth = []
+    for index, (step, _) in enumerate(points):
+        near = min(reach, index, len(points) - 1 - index)
+        smooth.append((step, (sums[index + near + 1] - sums[index - near]) / (2 * near + 1)))
+    return smooth
 
 
 class _Axes:

@@ -1,5 +1,7 @@
 """A field under work: its copy, optimiser, occupancy and history, and how all of it is stored and restored."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -68,7 +70,7 @@ class Workpiece:
 
     def scene(self) -> Scene:
         """The field as it is now, with its history; later steps do not change it."""
-        return Scene(self.field.clone().requires_grad_(False), (*self.earlier, self.history))
+        return Scene(self.field.clone().requires_grad_(False), (*self.earlier, copy.deepcopy(self.history)))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict]:
         """Parameters, moments, occupancy and history; there is no generator state, because every step seeds its own."""
