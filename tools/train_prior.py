@@ -19,12 +19,14 @@ import torch  # noqa: E402
 
 pack.load_pack()
 from bloom4d.models.data.prior_dataset import PriorDatasetConfig, build_dataset  # noqa: E402
+from bloom4d.models.data.prompt_dataset import LABEL_SIZES, sample_prompts  # noqa: E402
 from bloom4d.models.networks.joint_prior import JointPrior, JointPriorConfig  # noqa: E402
 from bloom4d.models.networks.patch_codec import PatchCodec  # noqa: E402
 from bloom4d.models.networks.prior_conditioning import condition_size  # noqa: E402
 from bloom4d.models.networks.prior_file import save_prior  # noqa: E402
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig  # noqa: E402
 from bloom4d.models.optimize.train_prior import PriorNetworks, PriorTrainingConfig, new_state, train_prior  # noqa: E402
+from bloom4d.models.optimize.train_text import TextTrainingConfig, train_text  # noqa: E402
 from bloom4d.models.optimize.training_files import load_training, save_training  # noqa: E402
 
 WEIGHTS = pack.ROOT / "models" / "weights" / "embedded_prior.safetensors"
@@ -69,6 +71,14 @@ def build_networks(codec: PatchCodec) -> PriorNetworks:
     return PriorNetworks(JointPrior(config, codec.variance), text)
 
 
+def teach_text(encoder: TextEncoder, tokenise: Tokeniser) -> None:
+    """The text encoder's first lessons."""
+    config = TextTrainingConfig()
+    report = lambda step, loss: step % 100 == 0 and print(f"text: step {step} of {config.steps}  loss {loss:.3f}", flush=True)  # noqa: E731
+    right = train_text(encoder, LABEL_SIZES, sample_prompts, tokenise, config, report)
+    print("text: right answers " + ", ".join(f"{name} {share:.3f}" for name, share in right.items()), flush=True)
+
+
 class Log:
     """Prints a line and saves a checkpoint now and then; appends the losses to a file."""
 
@@ -106,14 +116,16 @@ def main(arguments: list[str]) -> int:
     stride = max(len(data.styles) // 400, 1)
     codec = PatchCodec.fit(data.pictures[::stride, ::3, 0].flatten(0, 1).float() / 255)
     networks, average = build_networks(codec), build_networks(codec)
+    checkpoint, tokenise = options.folder / "state.safetensors", Tokeniser(options.host)
+    if not checkpoint.is_file():
+        teach_text(networks.text, tokenise)
     state = new_state(networks, average, config)
-    checkpoint = options.folder / "state.safetensors"
     if checkpoint.is_file():
         state.step = load_training(checkpoint, networks, average, state.optimizer)
         print(f"going on after step {state.step}", flush=True)
     log = Log(options.folder, config, codec)
     until = None if options.minutes is None else time.time() + 60 * options.minutes
-    train_prior(state, codec, data.sample, Tokeniser(options.host), config, log, until)
+    train_prior(state, codec, data.sample, tokenise, config, log, until)
     log.save(state)
     if state.step >= config.steps:
         card = {"license": "Apache-2.0", "steps": str(state.step), "data": json.dumps(vars(data.config)), "training": json.dumps(config.as_dict())}

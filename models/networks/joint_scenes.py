@@ -32,3 +32,11 @@ class LabelledPictures:
     species: Tensor
     colour: Tensor
     times: Tensor
+
+
+@dataclass(frozen=True)
+class LabelledPrompts:
+    """Sentences (S) and, by the label's name, what they say (S,)."""
+
+    prompts: tuple[str, ...]
+    labels: dict[str, Tensor]
