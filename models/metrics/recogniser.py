@@ -22,12 +22,13 @@ KIND = "bloom4d.recogniser"
 
 @dataclass(frozen=True)
 class RecogniserConfig:
-    """Names behind the outputs, and the widths of the four stride-2 stages."""
+    """Names behind the outputs, the widths of the four stages that halve the picture, and of the head."""
 
     phenomena: tuple[str, ...]
     species: tuple[str, ...]
     colours: tuple[str, ...]
-    widths: tuple[int, ...] = (24, 48, 72, 96)
+    widths: tuple[int, ...] = (24, 40, 64, 96)
+    hidden: int = 160
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ class Recognition:
     time: Tensor
 
 
+class Residual(nn.Module):
+    """x + two 3x3 convolutions of it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
 class Recogniser(nn.Module):
     """Premultiplied RGBA (B, 4, 64, 64) to class logits and time; `recognise` gives probabilities."""
 
@@ -47,13 +62,13 @@ class Recogniser(nn.Module):
         super().__init__()
         self.config = config
         stages, channels = [], 4
-        for width in config.widths:
-            stages += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
-            stages += [nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, width, 1), nn.SiLU()]
+        for index, width in enumerate(config.widths):
+            stages += [nn.Conv2d(channels, width, 5 if index == 0 else 3, stride=2, padding=2 if index == 0 else 1)]
+            stages += [Residual(width)] if index in (1, 2) else []
             channels = width
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential(*stages, nn.GroupNorm(8, channels), nn.SiLU())
         self.sizes = (len(config.phenomena), len(config.species), len(config.colours), 1)
-        self.head = nn.Sequential(nn.Linear(2 * channels, 128), nn.SiLU(), nn.Linear(128, sum(self.sizes)))
+        self.head = nn.Sequential(nn.Linear(2 * channels, config.hidden), nn.SiLU(), nn.Linear(config.hidden, sum(self.sizes)))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         features = self.stages(pictures)  # (B, C, 4, 4)
@@ -81,7 +96,7 @@ def load_recogniser(path: Path) -> Recogniser:
         metadata = file.metadata() or {}
         if metadata.get("kind") != KIND:
             raise ValueError(f"{Path(path).name} is not a Bloom4D recogniser. Use the file written by `launch.py train recogniser`.")
-        config = {name: tuple(value) for name, value in json.loads(metadata["config"]).items()}
+        config = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(metadata["config"]).items()}
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}
     network = Recogniser(RecogniserConfig(**config))
     network.load_state_dict(tensors)
