@@ -63,6 +63,7 @@ class Bloom4DStage(io.ComfyNode):
                 number("penalties_until", 0.5, 0, 1, 0.01, "Part of the stage over which the penalties rise from 0 to their weights.", advanced=True),
                 number("random_background", 0.5, 0, 1, 0.01, "For priors that see no alpha: probability of one random background colour per step.", advanced=True),
                 number("weight_decay", 0.0, 0, 1, 1e-4, "AdamW's weight decay (threestudio: 0.01).", advanced=True),
+                number("levels_end", 1.0, 0.01, 1, 0.01, "Share of both grids' levels that is on from levels_until to the stage's end; below 1 where a later stage adds the finest.", advanced=True),
             ],
             outputs=[STAGE_4D.Output("stage", tooltip="For an optimiser.")],
         )  # fmt: skip
@@ -79,8 +80,8 @@ class Bloom4DStage(io.ComfyNode):
                 warm_up=values["warm_up"],
                 final=values["final_rate"],
             ),
-            static_levels=Schedule(values["static_levels"], 1.0, 0.0, values["levels_until"]),
-            dynamic_levels=Schedule(values["dynamic_levels"], 1.0, 0.0, values["levels_until"]),
+            static_levels=Schedule(values["static_levels"], values["levels_end"], 0.0, values["levels_until"]),
+            dynamic_levels=Schedule(values["dynamic_levels"], values["levels_end"], 0.0, values["levels_until"]),
             blob=Schedule(values["blob_start"], values["blob_end"]) if values["blob_start"] and values["blob_end"] else None,
             regularisers=Regularisers(*(Schedule(0.0, values[key], 0.0, values["penalties_until"]) for key in ("opaque", "sparsity", "z_variance", "orientation"))),
             backdrop=Backdrop(values["random_background"]),
