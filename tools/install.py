@@ -108,7 +108,7 @@ def sources(lines: list[str], nvidia: bool, system: str) -> list[list[str]]:
 def pip(python: Path, arguments: list[str], log: Path):
     """`pip install`, its output appended to a log; a failure becomes one line that says what to do."""
     command = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True, close_fds=False)  # inherits the set-up's lock
     with open(log, "a", encoding="utf-8") as output:
         output.write(f"$ {' '.join(map(str, command))}\n{result.stdout}{result.stderr}\n")
     if result.returncode:

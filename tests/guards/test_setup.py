@@ -3,6 +3,8 @@
 import ast
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -321,6 +323,20 @@ def test_a_damaged_stamp_is_ignored(own, tmp_path):
 def test_a_short_disk_is_told_in_one_line():
     with pytest.raises(SetupError, match=r"GB free and this step needs about 1000000\.0 GB"):
         environment.check_disk(1e6)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks belong to one process")
+def test_a_pip_that_outlives_a_killed_launcher_keeps_the_lock(tmp_path):
+    import fcntl
+
+    code = ("import environment, os, pathlib, subprocess, sys; environment.DATA = pathlib.Path(sys.argv[1]); lock = environment._lock(); "
+            "lock.__enter__(); pip = subprocess.Popen(['sleep', '60'], close_fds=False); print(pip.pid, flush=True); os.kill(os.getpid(), 9)")
+    launcher = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT / "tools")
+    with open(tmp_path / "setup.lock", "w") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(int(launcher.stdout), signal.SIGKILL)
+        fcntl.flock(file, fcntl.LOCK_EX)  # returns: nobody holds it any more
 
 
 # ---- the command line
