@@ -330,7 +330,7 @@ def test_a_pip_that_outlives_a_killed_launcher_keeps_the_lock(tmp_path):
     import fcntl
 
     code = ("import environment, os, pathlib, subprocess, sys; environment.DATA = pathlib.Path(sys.argv[1]); lock = environment._lock(); "
-            "lock.__enter__(); pip = subprocess.Popen(['sleep', '60'], close_fds=False); print(pip.pid, flush=True); os.kill(os.getpid(), 9)")
+            "lock.__enter__(); pip = subprocess.Popen(['sleep', '60'], close_fds=False, stdout=-3, stderr=-3); print(pip.pid, flush=True); os.kill(os.getpid(), 9)")
     launcher = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT / "tools")
     with open(tmp_path / "setup.lock", "w") as file:
         with pytest.raises(BlockingIOError):
