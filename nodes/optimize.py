@@ -20,7 +20,7 @@ from ..models.render.volume import VolumeRenderer
 from .cameras import number
 from .curves import curves_json, draw_curves
 from .host import paths
-from .runner import HostStage, RunPlan, distil, loss_map, named_apart, picture_of, refine
+from .runner import HostStage, RunPlan, distil, loss_map, named_apart, notes_of, picture_of, refine
 from .sockets import FIELD_4D, GUIDANCE_4D, RENDERER_4D, STAGE_4D
 
 CATEGORY = "4d/optimize"
@@ -117,6 +117,12 @@ def plan_of(resume, checkpoint, filename_prefix, preview_interval, checkpoint_in
     return RunPlan(filename_prefix, resume, checkpoint, Pace(preview_interval, checkpoint_interval, 60.0 * time_budget))
 
 
+def finished(scene, renderer, sources) -> io.NodeOutput:
+    """A run's outputs, and as text what there is to say about its prompts."""
+    notes = notes_of(sources)
+    return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer), ui={"text": (notes,)} if notes else None)
+
+
 class Bloom4DHybridSDSOptimizer(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -142,7 +148,7 @@ class Bloom4DHybridSDSOptimizer(io.ComfyNode):
     def execute(cls, field, stage, steps, seed, renderer=None, **plan):
         renderer = renderer or VolumeRenderer()
         scene = distil(field, stage, renderer, steps, seed, plan_of(**plan))
-        return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer))
+        return finished(scene, renderer, stage.sources)
 
 
 class Bloom4DPhotometricRefinement(io.ComfyNode):
@@ -194,7 +200,7 @@ class Bloom4DPhotometricRefinement(io.ComfyNode):
             rates=LearningRates(rate_static, rate_dynamic, rate_decoder, 0.0, 0.0),
         )
         scene = refine(field, guidance.source, config, renderer, steps, seed, plan_of(**plan))
-        return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer))
+        return finished(scene, renderer, (guidance.source,))
 
 
 class Bloom4DTrainingCurves(io.ComfyNode):

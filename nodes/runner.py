@@ -37,11 +37,6 @@ class HostStage:
     stage: Stage
     sources: tuple[PriorSource, ...]
 
-    def notes(self) -> str:
-        """What there is to say about the prompts, a line each."""
-        return "\n".join(dict.fromkeys(note for source in self.sources for note in source.notes()))
-
-
 @dataclass(frozen=True)
 class RunPlan:
     """Where a run keeps its checkpoints, how it begins, and how often it reports."""
@@ -95,9 +90,14 @@ def work(scene: Scene, sources: tuple[PriorSource, ...], begin: Callable, name: 
         priors = [open_things.enter_context(source.open()) for source in sources]
         job = begin(Scene(scene.field.clone().to(device), scene.history), priors, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
         resume(job, store, plan)
-        run(job, store, HostCallback(total=job.steps, first=job.step), plan.pace)
+        run(job, store, HostCallback(total=job.steps, first=job.step, note=notes_of(sources)), plan.pace)
         finished = job.scene()
         return Scene(finished.field.to("cpu"), finished.history)
+
+
+def notes_of(sources: tuple[PriorSource, ...]) -> str:
+    """What there is to say about the prompts, a line each, each once."""
+    return "\n".join(dict.fromkeys(note for source in sources for note in source.notes()))
 
 
 def resume(job: Job, store: CheckpointStore, plan: RunPlan) -> None:

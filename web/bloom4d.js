@@ -53,6 +53,14 @@ function showText(node, text) {
   widget.element.value = text;
 }
 
+/** A new prompt: what an earlier one said is out of date. Nodes that are cached say it again. */
+function clearTexts() {
+  for (const node of app.graph?.nodes ?? []) {
+    const widget = node.widgets?.find((candidate) => candidate.name === "bloom4d_text");
+    if (widget) widget.element.value = "";
+  }
+}
+
 app.registerExtension({
   name: "bloom4d",
   beforeRegisterNodeDef(nodeType, nodeData) {
@@ -67,5 +75,6 @@ app.registerExtension({
     keepColors(app.canvas.default_connection_color_byType);
     keepColors(app.canvas.constructor.link_type_colors);
     api.addEventListener("execution_error", showReason);
+    api.addEventListener("execution_start", clearTexts);
   },
 });

@@ -41,9 +41,9 @@ def test_tokens_are_the_host_s_own(clip):
 
 def test_optimisers_collect_the_notes_of_positive_prompts_once(clip):
     from bloom4d.nodes.guidance import PriorSource
-    from bloom4d.nodes.runner import HostStage
+    from bloom4d.nodes.runner import notes_of
 
     text = {name: clip.encode_from_tokens_scheduled(clip.tokenize(name)) for name in ("a corgi", "a yellow banana rotting", "")}
     terms = [PriorSource(None, None, (text["a corgi"],), text[""]), PriorSource(None, None, (text["a yellow banana rotting"], text["a corgi"]), text[""])]
-    notes = HostStage(None, tuple(terms)).notes()
+    notes = notes_of(tuple(terms))
     assert notes.count("a corgi") == 1 and "empty" not in notes
