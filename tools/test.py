@@ -1,6 +1,7 @@
 """Run the tests. --fast leaves out those that start ComfyUI or a browser. Further arguments go to pytest."""
 
 import argparse
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,6 +20,10 @@ def arguments():
 
 def main() -> int:
     options, rest = arguments()
+    if importlib.util.find_spec("pytest") is None:  # we never install anything but requirements.txt into a ComfyUI that is not ours
+        print(f"pytest is not installed for {sys.executable}: run the tests from a checkout outside custom_nodes, which prepares its own "
+              f"environment, or install it yourself (pip install pytest playwright accelerate).", file=sys.stderr)
+        return 1
     paths = [] if any(not word.startswith("-") for word in rest) else list(FAST) if options.fast else ["tests"]
     node = shutil.which("node")
     if not options.fast and node:
