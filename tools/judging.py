@@ -41,14 +41,21 @@ def named(prompt: str) -> Named:
     phenomenon = parse_phenomenon(prompt)
     if phenomenon is None:
         raise ValueError(f'"{prompt}" names none of the phenomena: {", ".join(PHENOMENA)}.')
-    words = f" {prompt.lower()} "
-    nouns = sorted(((noun, species) for species, names in WORDS[phenomenon].nouns.items() for noun in names), key=lambda entry: -len(entry[0]))
-    species = next((species for noun, species in nouns if noun in words), None)
     spoken = {colour: (colour, *SHADES.get(colour, ()), FLAVOURS.get(colour, colour)) for colour in COLOURS[phenomenon]}
-    colour = next((colour for colour, names in spoken.items() if any(f" {name} " in words for name in names)), None)
+    prompt = prompt.replace(" on white", "")  # the background
+    colour = _said(prompt, spoken)
+    plain = " ".join(word for word in prompt.split() if colour is None or word not in " ".join(spoken[colour]).split())  # "two green bananas"
+    species = _said(plain, WORDS[phenomenon].nouns)
     if (species, colour) not in pairs(phenomenon, "all") and None not in (species, colour):
         raise ValueError(f'"{prompt}": there is no {colour} {species} among the procedural objects.')
     return Named(phenomenon, species, colour)
+
+
+def _said(prompt: str, words: dict[str, tuple[str, ...]]) -> str | None:
+    """The key whose longest word the prompt contains."""
+    text = f" {prompt.lower()} "
+    found = [(len(word), key) for key, names in words.items() for word in names if f" {word} " in text]
+    return max(found)[1] if found else None
 
 
 def recogniser_name(name: Named) -> Named:
