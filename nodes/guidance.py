@@ -26,18 +26,20 @@ class PriorSource:
     positives: tuple[list, ...]  # the plain prompt, then front, back, overhead
     negative: list
     one_at_a_time: bool = False
+    size: int = 0  # side of the pictures that the model gets; 0: its own
 
     def open(self) -> DrawingPrior:
         """A context manager that gives the model back to the host."""
-        return DrawingPrior(self.model, self.vae, self.positives, self.negative, one_at_a_time=self.one_at_a_time)
+        size = (self.size, self.size) if self.size else None
+        return DrawingPrior(self.model, self.vae, self.positives, self.negative, size, one_at_a_time=self.one_at_a_time)
 
     def notes(self) -> list[str]:
         """What the text encoder had to say about the prompts, each once."""
         return list(dict.fromkeys(entry[1]["bloom4d_note"] for text in self.positives for entry in text if "bloom4d_note" in entry[1]))
 
     def identity(self) -> str:
-        """A fingerprint of weights, patches and prompts."""
-        return identify(self.model, self.vae.first_stage_model, self.positives, self.negative)
+        """A fingerprint of weights, patches, prompts and picture size."""
+        return identify(self.model, self.vae.first_stage_model, self.positives, self.negative, self.size)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ def fine_inputs(weighting: str, level_per: str, rescale: float) -> list:
     ]  # fmt: skip
 
 
+def size_input() -> io.Int.Input:
+    text = "Side of the square pictures that the model gets, a multiple of 8; 0: the size it was trained at (512 for Stable Diffusion 2.1). Smaller saves time and memory."
+    return io.Int.Input("model_size", default=0, min=0, max=2048, step=8, advanced=True, tooltip=text)
+
+
 def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
     """The term and its prior from a node's inputs."""
     low = Schedule(values["t_min_start"], values["t_min_end"], 0.0, values["anneal_until"])
@@ -131,7 +138,7 @@ def _source(values: dict) -> PriorSource:
     plain = values["positive"]
     directions = [values.get(f"positive_{name}") for name in ("front", "back", "overhead")]
     positives = (plain, *(plain if text is None else text for text in directions)) if any(text is not None for text in directions) else (plain,)
-    return PriorSource(values["model"], values["vae"], positives, values["negative"], values["save_memory"])
+    return PriorSource(values["model"], values["vae"], positives, values["negative"], values["save_memory"], values["model_size"])
 
 
 class Bloom4DSDSGuidance(io.ComfyNode):
@@ -143,7 +150,7 @@ class Bloom4DSDSGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Score distillation from any image MODEL: every picture is judged for itself (4D-fy's image term).",
             search_aliases=["score distillation", "dreamfusion", "image guidance"],
-            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs()],
+            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), size_input()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )
 
@@ -161,7 +168,7 @@ class Bloom4DMultiViewGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Distillation from a MODEL that denoises several views jointly, in reconstruction form with rescaling (MVDream, 4D-fy's 3D term).",
             search_aliases=["mvdream", "3D guidance", "joint views"],
-            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5)],
+            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), size_input()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )
 
@@ -181,7 +188,7 @@ class Bloom4DVideoSDSGuidance(io.ComfyNode):
             description="Score distillation from a video MODEL: one noise level per video, and the term that teaches motion (4D-fy's video term).",
             search_aliases=["video guidance", "motion", "text to video"],
             inputs=[
-                *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(),
+                *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(), size_input(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )  # fmt: skip

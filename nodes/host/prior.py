@@ -19,6 +19,7 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models_base
 import comfy.utils
+import safetensors
 import torch
 from comfy.ldm.modules.attention import optimized_attention_masked
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -300,13 +301,21 @@ def preview_factors(codec: PatchCodec) -> tuple[list[list[float]], list[float]]:
 
 def _codec(tensors: dict[str, Tensor], configs: PriorConfigs) -> PatchCodec:
     codec = PatchCodec(configs.codec)
-    codec.load_state_dict(_under(tensors, "codec."))
+    try:
+        codec.load_state_dict(_under(tensors, "codec."))
+    except RuntimeError as error:
+        raise ValueError(f"The prior file was written by another version of Bloom4D ({str(error).splitlines()[-1].strip()}). Train it again, or choose the shipped one.") from None
     return codec.eval()
 
 
 def _read(path: str) -> tuple[dict[str, Tensor], PriorConfigs]:
-    tensors, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
-    return tensors, prior_configs(metadata, Path(path))
+    name = Path(path).name
+    try:
+        tensors, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name} is no readable safetensors file ({reason}). It may be truncated: reinstall Bloom4D, or copy your own file again.") from None
+    return tensors, prior_configs(metadata, name)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
