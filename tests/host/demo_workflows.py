@@ -1,9 +1,11 @@
 """The shipped workflows at smoke size: every node, a few steps, small pictures, a prior of random weights."""
 
 import json
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "tests" / "nodes"))
 PRIOR = "untrained.safetensors"
 NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo")
 STAGES = ("Optimize stage 1", "Optimize stage 2", "Optimize stage 3")
@@ -39,13 +41,25 @@ def smoke_changes(prompt: dict) -> dict:
     """What makes a shipped workflow small, as {title: {input: value}}."""
     guidance = [node["class_type"] for node in prompt.values() if node["class_type"].endswith("Guidance")]
     changes = {title: {"width": 16, "height": 16} for title in of_class(prompt, *guidance)}
-    changes |= {title: {"steps": STEPS, "preview_interval": 0.5} for title in of_class(prompt, "Bloom4DHybridSDSOptimizer")}
-    changes |= {title: {"samples": 12} for title in of_class(prompt, "Bloom4DVolumeRenderer")}
+    changes |= {title: {"steps": STEPS, "preview_interval": 0.5} for title in of_class(prompt, "Bloom4DHybridSDSOptimizer", "Bloom4DPhotometricRefinement")}
+    refinement = {"views": 2, "frames": 2, "denoising_steps": 2, "steps_per_round": 2, "rays": 128}
+    changes |= {title: {**changes[title], **refinement} for title in of_class(prompt, "Bloom4DPhotometricRefinement")}
+    changes |= {title: {"samples": 12, "occupancy_resolution": 8, "time_slabs": 2} for title in of_class(prompt, "Bloom4DVolumeRenderer")}
     changes |= {title: {"resolution": 16} for title in of_class(prompt, "Bloom4DIsosurface")}
     changes |= {title: {"width": 32, "height": 32} for title in of_class(prompt, "Bloom4DRenderField")}
     changes |= {title: {"frames": 4} for title in of_class(prompt, "Bloom4DCameraPath") if "Bloom4DRenderField" in classes(prompt)}
     changes |= {title: {"steps": 2} for title in of_class(prompt, "KSampler")}
     return changes | {"Prior": {"prior": PRIOR}}
+
+
+def only(prompt: dict, *titles: str) -> dict:
+    """The nodes with these titles and all that they depend on."""
+    kept, waiting = {}, [titled(prompt, title) for title in titles]
+    while waiting:
+        name = waiting.pop()
+        kept[name] = prompt[name]
+        waiting += [value[0] for value in prompt[name]["inputs"].values() if isinstance(value, list)]
+    return kept
 
 
 def classes(prompt: dict) -> set:
@@ -56,3 +70,27 @@ def smoke(name: str, **titles) -> dict:
     """A shipped workflow at smoke size; `titles`: further changes."""
     prompt = load(name)
     return change(change(prompt, smoke_changes(prompt)), titles)
+
+
+def give_prior(base: Path) -> Path:
+    """Put a prior of random weights into a host's model folder, where the loader lists it."""
+    from prior_fixtures import write_untrained_prior
+
+    path = base / "models" / "bloom4d" / PRIOR
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_untrained_prior(path)
+    return path
+
+
+def steps_of(run, prompt: dict, title: str) -> list[int]:
+    """The progress that a node reported, step by step."""
+    name = titled(prompt, title)
+    states = [event.data["nodes"][name] for event in run.of("progress_state") if name in event.data["nodes"]]
+    return sorted({int(state["value"]) for state in states if state["state"] == "running"} - {0})
+
+
+def saved_field(run, prompt: dict, base: Path) -> Path:
+    """The file that Save Field wrote."""
+    name, = run.outputs[titled(prompt, "Save field")]["text"]
+    return base / "output" / name

@@ -6,7 +6,7 @@ GAP, HEAD, TITLE = 40, 60, 34  # between columns and groups; above a group's nod
 FRAME = 20
 NOTE_SIZE = [460, 640]
 PICTURE_WIDTH = 300
-PICTURE = {"PreviewImage": 260, "SaveImage": 260, "SaveVideo": 300, "Bloom4DHybridSDSOptimizer": 280, "Bloom4DTrainingCurves": 220}
+PICTURE = {"PreviewImage": 260, "SaveImage": 260, "SaveVideo": 300, "Bloom4DHybridSDSOptimizer": 280, "Bloom4DPhotometricRefinement": 280, "Bloom4DTrainingCurves": 220}
 """Height that is kept below a node's widgets for the picture it shows."""
 
 

@@ -8,6 +8,7 @@ from .builder import Graph
 NAME = "text_to_4d_demo"
 PROMPT = "a red rose blooming"
 STEPS = (90, 45, 560)
+POLISH_STEPS = 192
 VIDEO_FRAMES, VIDEO_RATE, VIDEO_SIZE = 48, 16.0, 256
 MESH_TIME = 0.8
 
@@ -21,6 +22,8 @@ Press **Run**. In a few minutes on two processor cores a prompt becomes an objec
 1. *Shape*: four views of one instant.
 2. *Shape and look*: four views and single pictures.
 3. *Motion*: four views, single pictures, videos, and four views at two times together.
+
+At the end a polish: the prior redraws many views and times together, and the field is fitted to them.
 
 Each stage is a Stage and an optimizer. Finished stages stay in the cache, and a run that was interrupted or killed goes on from its last checkpoint when the same graph is queued again.
 
@@ -40,8 +43,8 @@ def build() -> Graph:
     field, renderer = add_field(graph)
     first, looks = add_shape_stage(graph, prior, field, renderer)
     second = add_look_stage(graph, prior, first, renderer, looks)
-    third = add_motion_stage(graph, prior, second, renderer)
-    add_results(graph, third, renderer)
+    third, joint = add_motion_stage(graph, prior, second, renderer)
+    add_results(graph, add_polish(graph, third, joint, renderer))
     return graph
 
 
@@ -113,13 +116,25 @@ def add_motion_stage(graph: Graph, prior: dict, field, renderer):
     links = {f"terms.term{number}": term[0] for number, term in enumerate(terms)}
     settings = {**RATES, "rate_dynamic": 0.06, "static_levels": 0.5, "dynamic_levels": 0.33, "levels_until": 0.4}
     stage = graph.add("Bloom4DStage", "Stage 3", **links, probabilities="0.25, 0.25, 0.25, 0.25", name="motion", **settings)
-    return add_optimiser(graph, "Optimize stage 3", STEPS[2], field, stage, renderer)
+    return add_optimiser(graph, "Optimize stage 3", STEPS[2], field, stage, renderer), terms[0]
 
 
-def add_results(graph: Graph, field, renderer):
+def add_polish(graph: Graph, field, guidance, renderer):
+    """The prior redraws views and times together, the field is fitted to that."""
+    graph.group("Polish (may be bypassed)", GREEN)
+    inputs = {"field": field, "guidance": guidance[0], "renderer": renderer, "steps": POLISH_STEPS, "filename_prefix": "text_to_4d"}
+    polish = graph.add("Bloom4DPhotometricRefinement", "Polish", **inputs)
+    graph.add("PreviewImage", "Polish: views x times", images=polish[2])
+    return polish[0]
+
+
+def add_results(graph: Graph, field):
+    """Video, mesh, field and curves; pictures with twice as many samples per ray as while optimising."""
     graph.group("Results", GREY)
+    fine = graph.add("Bloom4DVolumeRenderer", "Fine renderer", samples=96, times_per_slab=2)
+    graph.column()
     path = graph.add("Bloom4DCameraPath", "Orbit through time", frames=VIDEO_FRAMES)
-    render = graph.add("Bloom4DRenderField", "Render", field=field, cameras=path[0], width=VIDEO_SIZE, height=VIDEO_SIZE)
+    render = graph.add("Bloom4DRenderField", "Render", field=field, cameras=path[0], renderer=fine[0], width=VIDEO_SIZE, height=VIDEO_SIZE)
     video = graph.add("CreateVideo", "Frames to video", images=render[0], fps=VIDEO_RATE)
     graph.add("SaveVideo", "Save video", video=video[0], filename_prefix="bloom4d/text_to_4d")
     graph.column()
