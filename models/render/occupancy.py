@@ -4,6 +4,7 @@ A grid over space and slabs of time holds a decaying maximum of each cell's opac
 neighbouring slabs. A grid refreshed at one random time per update, as in the public code of 4D-fy, drops moving parts.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -63,12 +64,14 @@ class OccupancyGrid:
     """Refreshes and reads the occupancy of the cube [-radius, radius]^3.
 
     `step` is the largest distance between a ray's samples and turns densities into opacities. `reach` is how far the samples of
-    a coarse step may lie from the point that is looked up for all of them.
+    a coarse step may lie from the point that is looked up for all of them. With `ball`, cells outside the ball are never asked
+    for and stay empty.
     """
 
-    def __init__(self, config: OccupancyConfig, radius: float, step: float, reach: float):
+    def __init__(self, config: OccupancyConfig, radius: float, step: float, reach: float, ball: bool):
         self.config, self.radius, self.step = config, radius, step
         self.reach_cells = int(reach / (2.0 * radius / config.resolution)) + 1
+        self.asked = _cells_near_ball(config.resolution) if ball else torch.ones(config.resolution**3, dtype=torch.bool)
 
     def new_state(self, like: Tensor) -> OccupancyState:
         """Everything counts as occupied until the first update. Device and dtype of `like`, a parameter of the field."""
@@ -103,7 +106,7 @@ class OccupancyGrid:
 
     def _refresh_slab(self, field: Field, state: OccupancyState, slab: int, generator: torch.Generator) -> None:
         config = self.config
-        values = state.opacity[slab].flatten()
+        values = state.opacity[slab].view(-1)
         cells = self._chosen(state, slab, generator)
         size = config.resolution
         corner = torch.stack([cells % size, cells // size % size, cells // size**2], dim=1)  # x, y, z
@@ -115,15 +118,14 @@ class OccupancyGrid:
             fresh = torch.maximum(fresh, field.density(positions, times) * self.step)
         values *= config.decay
         values[cells] = torch.maximum(values[cells], fresh)
-        state.opacity[slab] = values.view_as(state.opacity[slab])
 
     def _chosen(self, state: OccupancyState, slab: int, generator: torch.Generator) -> Tensor:
         """Cells to evaluate: all during the warm-up, then the occupied ones and a random share of the rest."""
-        occupied = state.occupied[slab].flatten()
-        if int(state.updates) < self.config.warmup:
-            return torch.arange(occupied.numel(), device=occupied.device)
-        lucky = torch.rand(occupied.shape, generator=generator, device=generator.device).to(occupied.device) < self.config.share
-        return (occupied | lucky).nonzero()[:, 0]
+        asked = self.asked.to(state.occupied.device)
+        if int(state.updates) >= self.config.warmup:
+            lucky = torch.rand(asked.shape, generator=generator, device=generator.device).to(asked.device) < self.config.share
+            asked = asked & (state.occupied[slab].flatten() | lucky)
+        return asked.nonzero()[:, 0]
 
     def _occupied(self, opacity: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         config = self.config
@@ -141,6 +143,14 @@ class OccupancyGrid:
         lucky = torch.rand(slabs, size, size, size, generator=generator, device=generator.device) < self.config.explore
         block = torch.arange(self.config.resolution) // EXPLORED_BLOCK
         return lucky[:, block][:, :, block][:, :, :, block].to(occupied.device)
+
+
+def _cells_near_ball(resolution: int) -> Tensor:
+    """Which cells (R^3,) of the cube around a ball touch it, or nearly."""
+    centres = (torch.arange(resolution) + 0.5) * (2.0 / resolution) - 1.0
+    squared = centres.square()
+    distance = (squared[:, None, None] + squared[:, None] + squared).sqrt()
+    return (distance < 1.0 + math.sqrt(3.0) / resolution).flatten()
 
 
 def _dilate(occupied: Tensor, cells: int) -> Tensor:

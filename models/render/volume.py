@@ -74,7 +74,8 @@ class VolumeRenderer:
 
     def __init__(self, config: VolumeRendererConfig = DEMO_RENDERER):
         self.config = config
-        self.occupancy = OccupancyGrid(config.occupancy, config.radius, config.step, reach=0.5 * COARSE * config.step)
+        reach = 0.5 * COARSE * config.step
+        self.occupancy = OccupancyGrid(config.occupancy, config.radius, config.step, reach, ball=config.bounds == "ball")
 
     def new_state(self, field: Field, generator: torch.Generator | None = None) -> OccupancyState:
         """An occupancy grid that already knows where `field` is empty, so that the very first render is fast."""
