@@ -39,7 +39,7 @@ class PriorSource:
 
     def identity(self) -> str:
         """A fingerprint of weights, patches, prompts and picture size."""
-        return identify(self.model, self.vae.first_stage_model, self.positives, self.negative, self.size)
+        return identify(self.model, self.vae.patcher, self.positives, self.negative, self.size)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,12 @@ from ...models.optimize.identity import fingerprint
 
 SAMPLED = 256  # elements of each weight tensor that are read; prompts and settings are read whole
 DEEPEST = 8
-VOLATILE = {"multigpu_clones", "cond_hint", "timestep_range", "current_patcher", "device", "load_device", "offload_device", "patches_uuid"}
+VOLATILE = {
+    "multigpu_clones", "cond_hint", "timestep_range", "current_patcher", "device", "load_device", "offload_device", "patches_uuid",
+    "current_weight_patches_uuid", "lowvram_patch_counter", "model_loaded_weight_memory", "model_lowvram", "model_offload_buffer_memory",
+    "skip_injection",
+}  # fmt: skip
+"""What the host notes on objects while it loads and runs them."""
 
 
 def identify(*values) -> str:

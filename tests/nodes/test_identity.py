@@ -65,6 +65,16 @@ def test_loading_and_sampling_change_nothing(identify, synthetic):
     assert identify(model) == before
 
 
+def test_a_vae_keeps_its_name_when_the_host_loads_it(identify, synthetic):
+    import comfy.model_management
+
+    vae = synthetic.kl_vae()
+    before = identify(vae.first_stage_model), identify(vae.patcher)
+    comfy.model_management.load_models_gpu([vae.patcher])
+    assert (identify(vae.first_stage_model), identify(vae.patcher)) == before
+    assert identify(synthetic.kl_vae(1).patcher) != before[1]
+
+
 def test_prompts_count_to_the_last_bit(identify, synthetic):
     text = synthetic.conditioning(1)
     other = [[text[0][0].clone(), dict(text[0][1])]]
