@@ -14,6 +14,13 @@ TOOLS = Path(__file__).resolve().parent
 PACK = TOOLS.parent
 
 
+CPU_SETTINGS = {  # what the user has set wins
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: on a busy machine spinning ones cost a factor of ten
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),  # glibc keeps the memory of temporaries instead of faulting it in again
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
+
+
 class HostFailed(RuntimeError):
     """The host did not start, or ended on its own."""
 
@@ -38,7 +45,7 @@ class Host:
         self.url = f"http://{self.address}"
         self.command = [sys.executable, str(TOOLS / "boot.py"), str(self.tree / "main.py"), "--listen", "127.0.0.1",
                         "--port", str(self.port), *map(str, arguments)]
-        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", "BLOOM4D_PARENT": str(os.getpid()), **(environment or {})}
+        self.environment = {**CPU_SETTINGS, **os.environ, "PYTHONUNBUFFERED": "1", "BLOOM4D_PARENT": str(os.getpid()), **(environment or {})}
         self.process = None
 
     def __enter__(self):
