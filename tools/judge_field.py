@@ -74,12 +74,17 @@ def _picture(path: Path) -> Tensor:
     return torch.cat([colours * alpha, alpha])
 
 
-def judge(seen: Tensor, prompt: str, recogniser: Recogniser, shuffle: bool = False) -> Judgement:
-    """seen (T, V, 4, 64, 64) of the grid of `cameras`."""
+def real_objects(prompt: str, count: int = BANK) -> Tensor:
+    """`count` real objects of the name in a prompt on the grid: (count, T, V, 4, SIZE, SIZE)."""
     name = judging.named(prompt)
-    bank = judging.bank(name.phenomenon, name.species, name.colour, cameras(), BANK, SIZE).unflatten(1, (TIMES, VIEWS))
+    return judging.bank(name.phenomenon, name.species, name.colour, cameras(), count, SIZE).unflatten(1, (TIMES, VIEWS))
+
+
+def judge(seen: Tensor, prompt: str, recogniser: Recogniser, bank: Tensor | None = None, shuffle: bool = False) -> Judgement:
+    """seen (T, V, 4, SIZE, SIZE) of the grid of `cameras`; `bank` of `real_objects`, drawn when not given."""
+    bank = real_objects(prompt) if bank is None else bank
     seen = seen[scrambled(TIMES)] if shuffle else seen
-    scores = field_scores(seen, bank, cameras().select(slice(0, VIEWS)), judging.recogniser_name(name), recogniser)
+    scores = field_scores(seen, bank, cameras().select(slice(0, VIEWS)), judging.recogniser_name(judging.named(prompt)), recogniser)
     return Judgement(scores, verdict(scores), bank[nearest_instance(seen, bank).index])
 
 
@@ -119,7 +124,7 @@ def main() -> int:
     torch.set_num_threads(1)
     from_folder = options.source.is_dir()
     seen = read_pictures(options.source) if from_folder else render_field(options.source, SIZE)
-    judgement = judge(seen, options.against or options.prompt, judging.recogniser(options.recogniser), options.shuffle)
+    judgement = judge(seen, options.against or options.prompt, judging.recogniser(options.recogniser), shuffle=options.shuffle)
     name = options.out / options.source.stem
     shown = seen if from_folder else render_field(options.source, SHOWN)
     sheets.write(sheet(shown, judgement.nearest), name.with_suffix(".png"))

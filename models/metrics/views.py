@@ -57,15 +57,22 @@ def hull_agreement(alpha: Tensor, cameras: Cameras, resolution: int = 80, radius
     2 radius / resolution get lost, also on real pictures: compare with their value.
     """
     silhouettes = alpha > INSIDE
-    views, height, width = silhouettes.shape
     axis = (torch.arange(resolution) + 0.5) / resolution * 2 * radius - radius
-    points = torch.cartesian_prod(axis, axis, axis)
-    pixel, _ = project(points.expand(views, -1, -1), cameras.camera_to_world, cameras.fov_y, height, width)
-    column, row = pixel.long().unbind(-1)  # (V, P)
-    seen = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-    hull = (silhouettes.flatten(1).gather(1, index) & seen).all(0)  # (P,)
-    covered = torch.zeros(views, height * width, dtype=torch.bool)
-    covered.scatter_(1, index[:, hull], True)
+    hull = torch.cartesian_prod(axis, axis, axis)
+    for view in range(len(silhouettes)):  # one after the other: most points leave at the first
+        pixel, inside = _pixels(hull, cameras, view, silhouettes.shape[1:])
+        hull = hull[inside & silhouettes[view].flatten()[pixel]]
+    covered = torch.zeros_like(silhouettes).flatten(1)
+    for view in range(len(silhouettes)):
+        covered[view, _pixels(hull, cameras, view, silhouettes.shape[1:])[0]] = True
     total = silhouettes.sum()
     return float(covered.sum() / total) if total > 0 else 0.0
+
+
+def _pixels(points: Tensor, cameras: Cameras, view: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Index of the pixel in which one camera sees each point (P,), and whether that is inside the picture."""
+    height, width = shape
+    position, _ = project(points[None], cameras.camera_to_world[view : view + 1], cameras.fov_y[view : view + 1], height, width)
+    column, row = position[0].floor().long().unbind(-1)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return row.clamp(0, height - 1) * width + column.clamp(0, width - 1), inside

@@ -32,17 +32,23 @@ def augment(pictures: Tensor, config: RecogniserTrainingConfig, generator: Gener
     shift = torch.randint(-config.shift, config.shift + 1, (2,), generator=generator).tolist()
     pictures = pictures.roll(shift, dims=(2, 3))
     draw = torch.rand(2, generator=generator).tolist()
-    sigma = draw[0] * config.blur
-    if sigma > 0.3 and draw[1] < config.blurred:
-        offsets = torch.arange(-4, 5).float()
-        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-        kernel = kernel / kernel.sum()
-        for shape in ((1, 1, 9, 1), (1, 1, 1, 9)):
-            padding = (shape[2] // 2, shape[3] // 2)
-            pictures = F.conv2d(pictures, kernel.view(shape).expand(4, 1, -1, -1), padding=padding, groups=4)
+    if draw[1] < config.blurred:
+        pictures = blur(pictures, draw[0] * config.blur)
     gain = 1 + 0.16 * (torch.rand(len(pictures), 1, 1, 1, generator=generator) - 0.5)
     noise = torch.randn(pictures.shape, generator=generator) * float(torch.rand((), generator=generator)) * config.noise
     return (torch.cat([pictures[:, :3] * gain, pictures[:, 3:]], dim=1) + noise).clamp(0, 1)
+
+
+def blur(pictures: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of pictures (B, 4, H, W) on nothing; `sigma` in pixels, below .3 no change."""
+    if sigma <= 0.3:
+        return pictures
+    kernel = torch.exp(-0.5 * (torch.arange(-4, 5).float() / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    for shape in ((1, 1, 9, 1), (1, 1, 1, 9)):
+        padding = (shape[2] // 2, shape[3] // 2)
+        pictures = F.conv2d(pictures, kernel.view(shape).expand(4, 1, -1, -1), padding=padding, groups=4)
+    return pictures
 
 
 def recogniser_loss(network: Recogniser, batch: LabelledPictures) -> Tensor:
