@@ -101,7 +101,8 @@ def scores(scenes: Scenes, sampled: torch.Tensor, recogniser) -> dict[str, float
 
 def joint_scores(scenes: Scenes, sampled: torch.Tensor) -> dict[str, float]:
     """Whether the views of one time show one object: the common solid, and the agreement on one real instance."""
-    found = {"hull": [], "real hull": [], "together": [], "apart": [], "gap": [], "real gap": []}
+    names = ("hull", "together", "gap")
+    found = {prefix + name: [] for prefix in ("", "real ") for name in names}
     for index, style in enumerate(scenes.styles):
         cameras = scenes.cameras(index)
         bank = judging.bank(style.phenomenon, style.species, style.colour, cameras, BANK)
@@ -109,11 +110,9 @@ def joint_scores(scenes: Scenes, sampled: torch.Tensor) -> dict[str, float]:
             ring = slice(first, first + scenes.layout[1])
             for prefix, shown in (("", sampled[index, ring]), ("real ", scenes.truth[index, ring])):
                 agreement = nearest.instance_agreement(shown, bank[:, ring])
-                found[prefix + "gap"].append(agreement.gap)
-                found[prefix + "hull"].append(views.hull_agreement(shown[:, 3], cameras.select(ring)))
-                if not prefix:
-                    found["together"].append(agreement.together)
-                    found["apart"].append(agreement.apart)
+                values = views.hull_agreement(shown[:, 3], cameras.select(ring)), agreement.together, agreement.gap
+                for name, value in zip(names, values):
+                    found[prefix + name].append(value)
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 

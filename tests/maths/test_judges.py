@@ -1,16 +1,24 @@
 """The judge of 4D objects passes a real object that it never saw, and refuses every way to be wrong."""
 
+from dataclasses import replace
 from functools import cache
 
 import judge_field
+import judge_prior
 import judging
+import prior_scenes
 import pytest
 import torch
 from torch import Generator
 from torch.nn import functional
 
+from bloom4d.models.data.prior_dataset import build_dataset
 from bloom4d.models.data.prompts import DEFAULT_PROMPTS
 from bloom4d.models.data.styles import PHENOMENA, sample_style
+from bloom4d.models.fields.hash_field import DEMO_FIELD, HashField
+from bloom4d.models.networks.prior_conditioning import Frame
+from bloom4d.models.optimize.scene import Scene
+from bloom4d.models.optimize.scene_files import save_scene
 
 PROMPT = DEFAULT_PROMPTS["candle burning"]
 
@@ -92,3 +100,67 @@ def test_pictures_are_read_from_a_folder(candle, tmp_path):
             pixels = (straight.clamp(0, 1) * 255).round().byte().movedim(0, -1).contiguous().numpy()
             Image.fromarray(pixels).save(tmp_path / f"view{view}_time{time}.png")
     assert torch.allclose(judge_field.read_pictures(tmp_path), candle, atol=1.5 / 255)
+
+
+def test_a_saved_field_is_rendered_time_by_view(tmp_path):
+    field = HashField(DEMO_FIELD, Generator().manual_seed(0))
+    save_scene(Scene(field), tmp_path / "field.safetensors")
+    seen = judge_field.render_field(tmp_path / "field.safetensors", 8)
+    assert seen.shape == (judge_field.TIMES, judge_field.VIEWS, 4, 8, 8)
+    assert (seen[0] - seen[5]).abs().mean() < 0.005, "a new field stands still, up to cells that occupancy found at one time only"
+    assert seen[:, :, 3, 4, 4].min() > 2 * seen[:, :, 3, 0, 0].max(), "and is a ball in the middle"
+
+
+def test_a_sheet_has_a_row_per_view_and_the_real_object_beneath(candle):
+    image = judge_field.sheet(candle, candle)
+    size = judge_field.SHOWN
+    assert image.width >= size * judge_field.TIMES and image.height >= (size + size // 2) * judge_field.VIEWS
+    assert "ok" in judge_field.table(judge_field.Judgement({"motion": 1.0, "haze": 0.0}, {"motion": True}, candle))
+
+
+class Perfect:
+    """A prior that answers with the real pictures, whatever it is asked."""
+
+    def __init__(self, scenes):
+        self.left = [scene.truth for scene in scenes]
+
+    def sample(self, prompts, views, guidance, steps):
+        return self.left.pop(0)
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("objects")
+    small = (replace(config, objects=config.objects // 2) for config in (judge_prior.UNSEEN, judge_prior.NEW_PAIRS))
+    return judge_prior.together(*(build_dataset(config, folder, lambda *_: None) for config in small))
+
+
+def test_scenes_pair_what_is_told_with_what_is_real(unseen):
+    chosen = prior_scenes.objects(unseen, 1)
+    assert [unseen.styles[index].phenomenon for index in chosen] == list(PHENOMENA)
+    scenes = prior_scenes.picture_scenes("", unseen, chosen, [4], [0, 1, 2, 3])
+    style, part = scenes.styles[3], scenes.part(slice(3, 4))
+    drawn_again = judging.pictures(style, scenes.cameras(3))
+    assert (drawn_again - scenes.truth[3]).abs().max() < 1 / 255 and torch.equal(part.truth[0], scenes.truth[3])
+    assert scenes.views.clean[:, 0].all() and not scenes.views.clean[:, 1:].any() and set(scenes.prompts) == {""}
+
+
+def test_a_perfect_prior_passes_and_one_that_mixes_objects_fails(unseen, recogniser, monkeypatch):
+    monkeypatch.setattr(judge_prior, "BANK", 3)
+    scenes = [judge_prior.text_scenes("views", unseen, prior_scenes.objects(unseen, 1), [5], [0, 1, 2, 3], Frame.ABSOLUTE, Frame.ABSOLUTE)]
+    monkeypatch.setattr(judge_prior, "roles", lambda data, scale: scenes)
+    good = judge_prior.judge(Perfect(scenes), unseen, recogniser)[0]["views"]
+    assert good["phenomenon"] == 1.0 and good["fine detail"] == 1.0 and good["gap"] < 1.0 and good["hull"] > 0.95
+    strangers = scenes[0].truth.clone()
+    strangers[:, 1] = strangers[:, 1].roll(1, 0)
+    bad = judge_prior.scores(scenes[0], strangers, recogniser)
+    assert bad["phenomenon"] == 0.75 and bad["hull"] < good["hull"]
+    mixed = torch.stack([sisters(scenes[0], number) for number in range(7)])
+    assert judge_prior.joint_scores(scenes[0], mixed)["gap"] > 2.0, "each view is real, of another object of the same name"
+
+
+def sisters(scenes, number):
+    """The views of one scene, each of another real object of its name: (V, 4, H, W)."""
+    style = scenes.styles[number]
+    objects = judging.bank(style.phenomenon, style.species, style.colour, scenes.cameras(number), judge_prior.BANK)
+    return objects[torch.arange(4) % judge_prior.BANK, torch.arange(4)]
