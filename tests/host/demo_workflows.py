@@ -1,6 +1,7 @@
 """The shipped workflows at smoke size: every node, a few steps, small pictures, a prior of random weights."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -72,14 +73,14 @@ def smoke(name: str, **titles) -> dict:
     return change(change(prompt, smoke_changes(prompt)), titles)
 
 
-def give_prior(base: Path) -> Path:
-    """Put a prior of random weights into a host's model folder, where the loader lists it."""
+def give_prior(base: Path, like: Path | None = None) -> Path:
+    """Put a prior of random weights into a host's model folder, where the loader lists it; `like`: a base whose file is copied."""
     from prior_fixtures import write_untrained_prior
 
     path = base / "models" / "bloom4d" / PRIOR
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_untrained_prior(path)
+        write_untrained_prior(path) if like is None else shutil.copy(give_prior(like), path)
     return path
 
 
