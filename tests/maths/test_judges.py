@@ -1,5 +1,6 @@
 """The judge of 4D objects passes a real object that it never saw, and refuses every way to be wrong."""
 
+from argparse import Namespace
 from dataclasses import replace
 from functools import cache
 
@@ -9,6 +10,7 @@ import judging
 import prior_scenes
 import pytest
 import torch
+import workflow
 from torch import Generator
 from torch.nn import functional
 
@@ -164,3 +166,16 @@ def sisters(scenes, number):
     style = scenes.styles[number]
     objects = judging.bank(style.phenomenon, style.species, style.colour, scenes.cameras(number), judge_prior.BANK)
     return objects[torch.arange(4) % judge_prior.BANK, torch.arange(4)]
+
+
+@pytest.mark.parametrize("guidance", [None, 30.0])
+def test_demo_runs_differ_in_prompt_seed_and_guidance_only(guidance):
+    import make_demo_sheets
+
+    options = Namespace(seed=5, set=["Optimize stage 1.steps=7"])
+    before, after = workflow.load(make_demo_sheets.WORKFLOW), make_demo_sheets.graph("a yellow banana rotting", options, guidance)
+    values = {(name, old) for node in before for name, old in before[node]["inputs"].items() if not isinstance(old, list)
+              and after[node]["inputs"][name] != old}
+    asked = {"text", "seed", "steps"} | ({"guidance_scale"} if guidance else set())
+    assert {name for name, _ in values} == asked
+    assert make_demo_sheets.SAVE in {workflow.title(*entry) for entry in after.items()}
