@@ -55,8 +55,10 @@ def timed(name: str, action):
 def describe(events: list, prompt: dict) -> str:
     """How far the last stage that reported had come."""
     states = [state for event in events if event.kind == "progress_state" for state in event.data["nodes"].values() if state["max"] > 1]
+    if not states:
+        return "a moment before the first step"
     last = states[-1]
-    return f"{prompt[last['node_id']]['_meta']['title']}, step {int(last['value'])} of {int(last['max'])}" if states else "before the first step"
+    return f"{prompt[last['node_id']]['_meta']['title']}, step {int(last['value'])} of {int(last['max'])}"
 
 
 def killed(where: Path, prompt: dict, place: Path, name: str, **moment) -> None:

@@ -5,9 +5,11 @@ from .builder import Graph
 GAP, HEAD, TITLE = 40, 60, 34  # between columns and groups; above a group's nodes; a node's title bar
 FRAME = 20
 NOTE_SIZE = [460, 640]
-PICTURE_WIDTH = 300
-PICTURE = {"PreviewImage": 260, "SaveImage": 260, "SaveVideo": 300, "Bloom4DHybridSDSOptimizer": 280, "Bloom4DPhotometricRefinement": 280, "Bloom4DTrainingCurves": 220}
-"""Height that is kept below a node's widgets for the picture it shows."""
+ROOM = {
+    "PreviewImage": (300, 260), "SaveImage": (300, 220), "SaveVideo": (300, 300), "Bloom4DSaveField": (420, 170),
+    "Bloom4DHybridSDSOptimizer": (300, 290), "Bloom4DPhotometricRefinement": (300, 290), "Bloom4DTrainingCurves": (640, 240),
+}  # fmt: skip
+"""Least width, and height below the widgets, of nodes that will show a picture or a text."""
 
 
 def arrange(workflow: dict, graph: Graph, versions: dict[str, tuple[str, str]]) -> dict:
@@ -44,7 +46,7 @@ def place_group(workflow: dict, group, nodes: dict, left: float, number: int) ->
         y, width = float(HEAD), 0.0
         for name in column:
             node = nodes[name]
-            node["size"] = with_picture(node)
+            node["size"] = with_room(node)
             node["pos"] = [x, y + TITLE]
             y += TITLE + node["size"][1] + FRAME
             width = max(width, node["size"][0])
@@ -54,10 +56,11 @@ def place_group(workflow: dict, group, nodes: dict, left: float, number: int) ->
     return left + bounds[2] + GAP
 
 
-def with_picture(node: dict) -> list[int]:
-    """The node's size with room for the picture it will show."""
+def with_room(node: dict) -> list[int]:
+    """The node's size with room for what it will show."""
     width, height = (round(side) for side in node["size"])
-    return [max(width, PICTURE_WIDTH), height + PICTURE[node["type"]]] if node["type"] in PICTURE else [width, height]
+    least, below = ROOM.get(node["type"], (0, 0))
+    return [max(width, least), height + below]
 
 
 def number_links(workflow: dict):
