@@ -36,7 +36,8 @@ class Bloom4DSaveField(io.ComfyNode):
         path = paths.output_file(filename_prefix, "safetensors")
         save_scene(field, path)
         name = path.relative_to(Path(folder_paths.get_output_directory()).resolve()).as_posix() if path.is_absolute() else path.as_posix()
-        return io.NodeOutput(name, ui={"text": (name,)})
+        file = {"filename": path.name, "subfolder": name.rpartition("/")[0], "type": "output"}
+        return io.NodeOutput(name, ui={"text": (name,), "files": (file,)})
 
 
 def saved_fields() -> list[str]:

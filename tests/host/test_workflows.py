@@ -33,7 +33,7 @@ def test_every_node_of_text_to_4d_runs(first_run, text_to_4d):
 
 def test_it_leaves_video_mesh_field_and_curves(demo_server, first_run, text_to_4d):
     kinds = {entry["filename"].rsplit(".", 1)[1]: demo_server.view(entry) for entry in files(first_run) if entry["type"] == "output"}
-    assert kinds.keys() == {"mp4", "glb", "png"}
+    assert kinds.keys() == {"mp4", "glb", "png", "safetensors"}
     assert kinds["mp4"][4:8] == b"ftyp" and kinds["glb"][:4] == b"glTF" and kinds["png"].startswith(b"\x89PNG")
     assert demo.saved_field(first_run, text_to_4d, demo_server.base).stat().st_size > 1000
 
