@@ -187,6 +187,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     began = time.process_time()
+    steps = judging.metadata(options.file).get("steps", "")  # read first: a training run may replace the file meanwhile
     denoiser, text, codec = load_prior(options.file)
     sampler = PriorSampler(denoiser, text, codec, Tokeniser(options.host), alpha_bar())
     quiet = lambda done, total: None  # noqa: E731
@@ -194,7 +195,6 @@ def main() -> int:
     result, found = judge(sampler, data, judging.recogniser(options.recogniser), options.scale)
     result["one step"] = probes(sampler, data)
     verdict = passed(result)
-    steps = judging.metadata(options.file).get("steps", "")
     name = options.name or f"{options.file.stem}_{steps}"
     judging.write_json(options.out / f"{name}.json", {"file": options.file.name, "steps": steps, "passed": verdict, "scores": result})
     sheets.write(sheet(found), options.out / f"{name}.png")
