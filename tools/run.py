@@ -121,11 +121,19 @@ def texts_of(outputs: dict) -> list[tuple[str, str]]:
     return [(node, text) for node, values in outputs.items() for text in values.get("text", []) if isinstance(text, str)]
 
 
+def by_text(texts: list[tuple[str, str]], titles: dict) -> dict:
+    """text -> titles of the nodes that show it: what several nodes say is printed once."""
+    found = {}
+    for node, text in texts:
+        found.setdefault(text.strip(), []).append(titles.get(node, node))
+    return found
+
+
 def report(run, copies: list[Path], prompt: dict, lines: show.Lines, log: Path) -> int:
     """Print how the run ended; returns the exit code."""
     titles = {node: workflow.title(node, content) for node, content in prompt.items()}
-    for node, text in texts_of(run.outputs):
-        print(f"{titles.get(node, node)}:\n  " + text.strip().replace("\n", "\n  "))
+    for text, names in by_text(texts_of(run.outputs), titles).items():
+        print(f"{', '.join(names)}:\n  " + text.replace("\n", "\n  "))
     for path in copies:
         print(path)
     if run.status == "error":

@@ -45,7 +45,8 @@ class HostCallback:
 
     `total` steps in all; `first` already done (a resumed run). `node_id` None takes the executing node; outside the host
     nothing is sent, interrupts are still obeyed. The progress value goes out at every step, text and previews at most four
-    times a second. `note` is repeated behind every text: each one replaces the last.
+    times a second. `note`: what to say all the time, since each text replaces the last; its words before a colon stand behind
+    every text.
     """
 
     def __init__(self, total: int, node_id: str | None = None, first: int = 0, clock: Callable[[], float] = time.monotonic, note: str = ""):
@@ -70,7 +71,7 @@ class HostCallback:
         self._send_progress(picture)
         if done >= self.total or self._is_due("text", TEXT_SECONDS):
             line = ", ".join(filter(None, (f"step {done}/{self.total}", text, self.remaining())))
-            self._send_text(" - ".join(filter(None, (line, self.note.replace("\n", " ")))))
+            self._send_text(" - ".join(filter(None, (line, self.note.partition(": ")[0]))))
 
     def remaining(self) -> str:
         """The time left at the average pace so far, as text; empty before the first step and at the end."""

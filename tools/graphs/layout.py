@@ -6,7 +6,7 @@ GAP, HEAD, TITLE = 40, 60, 34  # between columns and groups; above a group's nod
 FRAME = 20
 NOTE_SIZE = [460, 640]
 ROOM = {
-    "PreviewImage": (300, 260), "SaveImage": (300, 220), "SaveVideo": (300, 300), "Bloom4DSaveField": (420, 170),
+    "PreviewImage": (300, 260), "SaveImage": (300, 220), "SaveVideo": (300, 300), "Bloom4DSaveField": (420, 170), "KSampler": (270, 230),
     "Bloom4DHybridSDSOptimizer": (300, 290), "Bloom4DPhotometricRefinement": (300, 290), "Bloom4DTrainingCurves": (640, 240),
 }  # fmt: skip
 """Least width, and height below the widgets, of nodes that will show a picture or a text."""
@@ -21,7 +21,7 @@ def arrange(workflow: dict, graph: Graph, versions: dict[str, tuple[str, str]]) 
     x = place_note(workflow, graph)
     for number, group in enumerate(graph.groups, start=1):
         x = place_group(workflow, group, nodes, x, number)
-    for node in nodes.values():
+    for node in workflow["nodes"]:
         start = next(start for start in sorted(versions, key=len, reverse=True) if node["type"].startswith(start))
         node["properties"]["cnr_id"], node["properties"]["ver"] = versions[start]
     number_links(workflow)
@@ -34,7 +34,7 @@ def place_note(workflow: dict, graph: Graph) -> float:
     workflow["last_node_id"] = number = len(graph.nodes) + 1
     workflow["nodes"].append({
         "id": number, "type": "MarkdownNote", "pos": [0, 0], "size": NOTE_SIZE, "flags": {}, "order": len(graph.nodes), "mode": 0, "inputs": [],
-        "outputs": [], "title": "About", "properties": {"cnr_id": "comfy-core"}, "widgets_values": [graph.about], "color": "#432", "bgcolor": "#000",
+        "outputs": [], "title": "About", "properties": {}, "widgets_values": [graph.about], "color": "#432", "bgcolor": "#000",
     })  # fmt: skip
     return NOTE_SIZE[0] + GAP
 

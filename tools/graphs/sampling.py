@@ -39,7 +39,7 @@ def build() -> Graph:
 def sample(graph: Graph, title: str, loader, positive, negative, count: int, seed: int, cfg: float = 1.5):
     """An empty latent of `count` pictures and its sampler; returns the link to the latents."""
     latent = graph.add("EmptyLatentImage", f"{title}: empty", width=SIZE, height=SIZE, batch_size=count)
-    settings = {"steps": STEPS, "cfg": cfg, "seed": seed, "sampler_name": "ddim", "scheduler": "ddim_uniform", "denoise": 1.0}
+    settings = {"steps": STEPS, "cfg": cfg, "seed": seed, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
     inputs = {"model": loader[0], "positive": positive, "negative": negative, "latent_image": latent[0]}
     return graph.add("KSampler", f"{title}: sample", **inputs, **settings)[0]
 

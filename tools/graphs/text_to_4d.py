@@ -9,7 +9,7 @@ NAME = "text_to_4d_demo"
 PROMPT = "a red rose blooming"
 STEPS = (90, 45, 560)
 POLISH_STEPS = 192
-VIDEO_FRAMES, VIDEO_RATE, VIDEO_SIZE = 48, 16.0, 256
+VIDEO_FRAMES, VIDEO_RATE, VIDEO_SIZE = 36, 12.0, 256
 MESH_TIME = 0.8
 
 ABOUT = """## Text to 4D, on any computer
@@ -129,9 +129,9 @@ def add_polish(graph: Graph, field, guidance, renderer):
 
 
 def add_results(graph: Graph, field):
-    """Video, mesh, field and curves; pictures with twice as many samples per ray as while optimising."""
+    """Video, mesh, field and curves; pictures with more samples per ray than while optimising."""
     graph.group("Results", GREY)
-    fine = graph.add("Bloom4DVolumeRenderer", "Fine renderer", samples=96, times_per_slab=2)
+    fine = graph.add("Bloom4DVolumeRenderer", "Fine renderer", samples=64, times_per_slab=2)
     graph.column()
     path = graph.add("Bloom4DCameraPath", "Orbit through time", frames=VIDEO_FRAMES)
     render = graph.add("Bloom4DRenderField", "Render", field=field, cameras=path[0], renderer=fine[0], width=VIDEO_SIZE, height=VIDEO_SIZE)

@@ -1,0 +1,86 @@
+"""The workflow files themselves: written from their Python source, complete, and offered by ComfyUI as templates."""
+
+import json
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import demo_workflows as demo
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def read(name: str) -> dict:
+    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=demo.NAMES)
+def name(request):
+    return request.param
+
+
+def test_these_are_all_the_workflows():
+    for folder in (ROOT / "workflows", ROOT / "workflows" / "api"):
+        assert {path.stem for path in folder.glob("*.json")} == set(demo.NAMES)
+
+
+def test_both_formats_are_what_the_source_says(name):
+    """After a change of tools/graphs: `python tools/write_workflows.py`."""
+    from graphs import sampling, text_to_4d
+
+    graph = {module.NAME: module.build for module in (text_to_4d, sampling)}[name]()
+    prompt, shown = demo.load(name), {str(node["id"]): node for node in read(name)["nodes"]}
+    assert prompt.keys() == graph.nodes.keys()
+    for key, node in graph.nodes.items():
+        assert prompt[key]["class_type"] == node["class_type"] == shown[key]["type"]
+        assert prompt[key]["_meta"]["title"] == node["_meta"]["title"] == shown[key]["title"]
+        assert {entry: prompt[key]["inputs"][entry] for entry in node["inputs"]} == node["inputs"]
+    note = next(node for node in shown.values() if node["type"] == "MarkdownNote")
+    assert note["widgets_values"] == [graph.about] and [group["title"] for group in read(name)["groups"]] == [group.title for group in graph.groups]
+
+
+def test_every_node_says_which_pack_it_comes_from(name):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    for node in read(name)["nodes"]:
+        ours = node["type"].startswith("Bloom4D")
+        assert node["properties"]["cnr_id"] == ("bloom4d" if ours else "comfy-core"), node["type"]
+        assert node["properties"]["ver"] == (version if ours else "0.30.0")
+
+
+def inside(node: dict, group: dict) -> bool:
+    x, y, width, height = group["bounding"]
+    left, top = node["pos"][0], node["pos"][1] - 30  # the title bar stands above the position
+    return x <= left and y <= top and left + node["size"][0] <= x + width and node["pos"][1] + node["size"][1] <= y + height
+
+
+def overlap(one: dict, other: dict) -> bool:
+    apart = [one["pos"][axis] + one["size"][axis] <= other["pos"][axis] - 30 * axis or other["pos"][axis] + other["size"][axis] <= one["pos"][axis] - 30 * axis for axis in (0, 1)]
+    return not any(apart)
+
+
+def test_every_node_has_its_place_in_one_group(name):
+    workflow = read(name)
+    nodes = [node for node in workflow["nodes"] if node["type"] != "MarkdownNote"]
+    for node in nodes:
+        assert sum(inside(node, group) for group in workflow["groups"]) == 1, node["title"]
+    assert not [(one["title"], other["title"]) for place, one in enumerate(nodes) for other in nodes[place + 1 :] if overlap(one, other)]
+
+
+def test_seeds_stay_as_they_are_between_runs(name):
+    """The browser would draw a new seed after each run, and a run that was stopped could not go on."""
+    for node in read(name)["nodes"]:
+        assert "randomize" not in node.get("widgets_values", [])
+
+
+def test_titles_name_one_node_each(name):
+    """`--set "Title.input=value"` and people need that; --prompt needs the title Prompt."""
+    titles = [node["_meta"]["title"] for node in demo.load(name).values()]
+    assert len(set(titles)) == len(titles) and "Prompt" in titles
+
+
+def test_comfyui_offers_them_with_a_picture(server, name):
+    assert name in server.get("/workflow_templates")["bloom4d"]
+    with urllib.request.urlopen(f"{server.url}/api/workflow_templates/bloom4d/{name}.jpg", timeout=30) as answer:
+        assert answer.read(3) == b"\xff\xd8\xff"
+    assert "nodes" in server.get(f"/api/workflow_templates/bloom4d/{name}.json")
