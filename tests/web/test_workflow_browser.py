@@ -64,7 +64,7 @@ def test_run_shows_previews_while_it_works_and_the_video_afterwards(page, small,
 
 
 def test_cancel_stops_within_a_step_and_run_goes_on(page, small, pictures):
-    stage, steps, large = demo.STAGES[0], 60, {"width": 96, "height": 96}
+    stage, steps, large = demo.STAGES[0], 400, {"width": 96, "height": 96}
     workflow_page.open_workflow(page, "text_to_4d_demo", {**small, "Field": {"seed": 52}, "Multi-view, one instant": large, stage: {"steps": steps}})
     workflow_page.look_at(page, stage)
     workflow_page.press_run(page)
