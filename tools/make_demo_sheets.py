@@ -9,6 +9,7 @@ and against another prompt, and the candle is made once more with guidance 30: t
 
 import argparse
 import asyncio
+import json
 import os
 import shlex
 import sys
@@ -108,7 +109,8 @@ def run_all(address: str, options: argparse.Namespace, folder: Path, report: dic
         began = time.monotonic()
         path = asyncio.run(make(address, graph(DEFAULT_PROMPTS[phenomenon], options), folder))
         seconds = time.monotonic() - began
-        results[phenomenon] = {**judged(path, phenomenon, options, recogniser), "seconds": round(seconds)}
+        origin = {name: report[name] for name in ("command", "commit", "seed")}
+        results[phenomenon] = {**judged(path, phenomenon, options, recogniser), "seconds": round(seconds), **origin}
         judging.write_json(options.out / "text_to_4d.json", report)
     if not options.no_control:
         phenomenon, guidance = RUINED
@@ -117,15 +119,25 @@ def run_all(address: str, options: argparse.Namespace, folder: Path, report: dic
         judging.write_json(options.out / "text_to_4d.json", report)
 
 
+def earlier(path: Path) -> dict:
+    """What an earlier run, with other phenomena, has written; each object says itself which command and commit it is from."""
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    origin = {name: found.get(name) for name in ("command", "commit", "seed")}
+    kept = {name: value for name, value in found.items() if name.startswith("control")}
+    return {"objects": {name: {**origin, **result} for name, result in found.get("objects", {}).items()}, **kept}
+
+
 def main() -> int:
     options = parse()
     limits = {name: [limit.low, limit.high, limit.meaning] for name, limit in judge_field.LIMITS.items()}
     command = "python tools/make_demo_sheets.py " + " ".join(map(shlex.quote, sys.argv[1:]))
-    report = {"command": command.strip(), "commit": judging.commit(), "seed": options.seed, "limits": limits, "objects": {}}
+    report = {"command": command.strip(), "commit": judging.commit(), "seed": options.seed, "limits": limits}
+    report |= earlier(options.out / "text_to_4d.json")
     base = host.data_folder()
     with tempfile.TemporaryDirectory() as folder, host.Host(host.tree(), base / "host.log", host.working_arguments(base)) as running:
         run_all(running.address, options, Path(folder), report)
-    for phenomenon, result in report["objects"].items():
+    for phenomenon in options.only:
+        result = report["objects"][phenomenon]
         print(f"{phenomenon}: {'missed ' + ', '.join(result['missed']) if result['missed'] else 'passed'} after {result['seconds']} s")
     return 0
 

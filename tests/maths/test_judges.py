@@ -179,3 +179,13 @@ def test_demo_runs_differ_in_prompt_seed_and_guidance_only(guidance):
     asked = {"text", "seed", "steps"} | ({"guidance_scale"} if guidance else set())
     assert {name for name, _ in values} == asked
     assert make_demo_sheets.SAVE in {workflow.title(*entry) for entry in after.items()}
+
+
+def test_demo_results_of_an_earlier_run_stay_with_their_commit(tmp_path):
+    import make_demo_sheets
+
+    path = tmp_path / "text_to_4d.json"
+    assert make_demo_sheets.earlier(path) == {"objects": {}}
+    judging.write_json(path, {"command": "first", "commit": "abc", "seed": 1, "objects": {"bread baking": {"missed": []}}, "control: guidance 30": {}})
+    kept = make_demo_sheets.earlier(path)
+    assert kept["objects"]["bread baking"] == {"command": "first", "commit": "abc", "seed": 1, "missed": []} and "control: guidance 30" in kept
