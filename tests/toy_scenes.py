@@ -40,7 +40,7 @@ def ball_pictures(cameras: Cameras, size: int) -> torch.Tensor:
     half = (radius**2 - squared).clamp_min(0.0).sqrt()
     alpha = (half > 0).float()
     height = (origins + (along - half)[:, None] * directions)[:, 1]
-    colour = torch.where((height > 0)[:, None], torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.2, 0.9]))
+    colour = torch.where((height > 0)[:, None], height.new_tensor([0.9, 0.1, 0.1]), height.new_tensor([0.1, 0.2, 0.9]))
     picture = torch.cat([colour * alpha[:, None], alpha[:, None]], dim=1)
     return picture.view(len(cameras), size, size, 4).movedim(-1, 1)
 

@@ -1,6 +1,6 @@
 """`launch.py train prior`: draw the procedural pictures, fit the patch codec, train the joint prior, write the weight file.
 
-One process uses one thread. Several GPUs or machines: start it with `accelerate launch tools/train_prior.py`.
+One process uses one thread, and a GPU where there is one. Several GPUs or machines: `accelerate launch tools/train_prior.py`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pack  # noqa: E402
 import torch  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 pack.load_pack()
 from bloom4d.models.data.prior_dataset import PriorDatasetConfig, build_dataset  # noqa: E402
@@ -25,6 +26,7 @@ from bloom4d.models.networks.patch_codec import PatchCodec  # noqa: E402
 from bloom4d.models.networks.prior_conditioning import condition_size  # noqa: E402
 from bloom4d.models.networks.prior_file import save_prior  # noqa: E402
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig  # noqa: E402
+from bloom4d.models.optimize.distributed import accelerator  # noqa: E402
 from bloom4d.models.optimize.train_prior import PriorNetworks, PriorTrainingConfig, new_state, train_prior  # noqa: E402
 from bloom4d.models.optimize.train_text import TextTrainingConfig, train_text  # noqa: E402
 from bloom4d.models.optimize.training_files import load_training, save_training  # noqa: E402
@@ -58,6 +60,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="launch.py train prior", description=__doc__)
     parser.add_argument("--steps", type=int, default=PriorTrainingConfig.steps, help="optimiser steps in all")
     parser.add_argument("--objects", type=int, default=PriorDatasetConfig.objects, help="procedural objects to draw")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value of a training setting, or of the network as denoiser.NAME (repeatable)")
+    parser.add_argument("--processes", type=int, default=1, help="processes that draw pictures, then prepare batches beside the training (1: none beside it)")
     parser.add_argument("--minutes", type=float, default=None, help="stop after so many minutes; the next call goes on")
     parser.add_argument("--folder", type=Path, default=pack.ROOT / ".train" / "prior", help="data and checkpoints")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="weight file to write when all steps are done")
@@ -65,18 +69,30 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def build_networks(codec: PatchCodec) -> PriorNetworks:
+def settings(assignments: list[str], prefix: str = "") -> dict:
+    """The values of `--set` whose name begins with `prefix`, without it."""
+    pairs = (assignment.partition("=") for assignment in assignments)
+    values = {name: json.loads(value) for name, _, value in pairs if name.startswith(prefix) and "." not in name[len(prefix) :]}
+    return {name[len(prefix) :]: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def build_networks(codec: PatchCodec, changes: dict) -> PriorNetworks:
     text = TextEncoder(TextEncoderConfig())
-    config = JointPriorConfig(latent_channels=codec.config.channels, condition_size=condition_size(text.config.width))
+    config = JointPriorConfig(latent_channels=codec.config.channels, condition_size=condition_size(text.config.width), **changes)
     return PriorNetworks(JointPrior(config, codec.variance), text)
 
 
-def teach_text(encoder: TextEncoder, tokenise: Tokeniser) -> None:
-    """The text encoder's first lessons."""
+def teach_text(encoder: TextEncoder, tokenise: Tokeniser, path: Path) -> None:
+    """The text encoder's first lessons, or what `path` keeps of them."""
+    if path.is_file():
+        encoder.load_state_dict(load_file(path))
+        return
     config = TextTrainingConfig()
     report = lambda step, loss: step % 100 == 0 and print(f"text: step {step} of {config.steps}  loss {loss:.3f}", flush=True)  # noqa: E731
     right = train_text(encoder, LABEL_SIZES, sample_prompts, tokenise, config, report)
     print("text: right answers " + ", ".join(f"{name} {share:.3f}" for name, share in right.items()), flush=True)
+    save_file(encoder.state_dict(), path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
 
 
 class Log:
@@ -86,12 +102,13 @@ class Log:
         self.folder, self.config, self.codec, self.interval = folder, config, codec, interval
         self.since, self.saved, self.losses = time.time(), time.time(), []
 
-    def __call__(self, state, loss: float, rate: float) -> None:
+    def __call__(self, state, loss: torch.Tensor, rate: float) -> None:
         self.losses.append(loss)
         now = time.time()
         if now - self.since < 20 and state.step < self.config.steps:
             return
-        seconds, mean = (now - self.since) / len(self.losses), sum(self.losses) / len(self.losses)
+        mean = torch.stack(self.losses).mean().item()  # waits for the device, so only now
+        seconds = (time.time() - self.since) / len(self.losses)
         line = {"step": state.step, "loss": round(mean, 4), "rate": round(rate, 6), "seconds_per_step": round(seconds, 3)}
         print(f"step {state.step} of {self.config.steps}  loss {mean:.4f}  rate {rate:.2e}  {seconds:.3f} s a step", flush=True)
         with open(self.folder / "log.jsonl", "a") as file:
@@ -110,22 +127,26 @@ class Log:
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)  # the initial weights; every step draws from a generator of its own
-    config = replace(PriorTrainingConfig(), steps=options.steps)
-    data = build_dataset(PriorDatasetConfig(objects=options.objects), options.folder, lambda done, total: print(f"pictures of {done} of {total} objects", flush=True))
+    config = replace(PriorTrainingConfig(), steps=options.steps, **settings(options.set))
+    say = lambda done, total: print(f"pictures of {done} of {total} objects", flush=True)  # noqa: E731
+    data = build_dataset(PriorDatasetConfig(objects=options.objects), options.folder, say, processes=options.processes)
     stride = max(len(data.styles) // 400, 1)
     codec = PatchCodec.fit(data.pictures[::stride, ::3, 0].flatten(0, 1).float() / 255)
-    networks, average = build_networks(codec), build_networks(codec)
+    networks, average = (build_networks(codec, settings(options.set, "denoiser.")) for _ in range(2))
     checkpoint, tokenise = options.folder / "state.safetensors", Tokeniser(options.host)
     if not checkpoint.is_file():
-        teach_text(networks.text, tokenise)
-    state = new_state(networks, average, config)
+        teach_text(networks.text, tokenise, options.folder / "text_lessons.safetensors")
+    device = accelerator().device
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # what its convolutions want
+    state = new_state(networks.to(device, memory_format=layout), average.to(device, memory_format=layout), config)
     if checkpoint.is_file():
         state.step = load_training(checkpoint, networks, average, state.optimizer)
         print(f"going on after step {state.step}", flush=True)
     log = Log(options.folder, config, codec)
     until = None if options.minutes is None else time.time() + 60 * options.minutes
-    train_prior(state, codec, data.sample, tokenise, config, log, until)
+    train_prior(state, codec, data.to(device), tokenise, config, log, until, options.processes - 1)
     log.save(state)
     if state.step >= config.steps:
         card = {"license": "Apache-2.0", "steps": str(state.step), "data": json.dumps(vars(data.config)), "training": json.dumps(config.as_dict())}

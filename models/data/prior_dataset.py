@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import multiprocessing
 import os
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Callable
 
@@ -60,6 +62,14 @@ class PriorDataset:
     styles: tuple[ObjectStyle, ...]
     config: PriorDatasetConfig
 
+    def to(self, device) -> "PriorDataset":
+        """The same with its pictures on `device`."""
+        return replace(self, pictures=self.pictures.to(device))
+
+    def look(self, where: Tensor) -> Tensor:
+        """The pictures numbered `where` (N,), as (N, 4, H, W) in [0, 1] where they are stored."""
+        return self.pictures.flatten(0, 2)[where.to(self.pictures.device)].float() / 255
+
     def sample(self, generator: Generator, pictures: int) -> JointScenes:
         """One batch of `pictures` pictures in a role drawn by its share."""
         roles = {role: layout for role, layout in LAYOUTS.items() if layout[0] <= self.config.times and layout[1] <= self.config.views}
@@ -75,12 +85,12 @@ class PriorDataset:
         views = torch.rand(count, self.config.views, generator=generator).argsort(1)[:, :view_count]
         if view_count == self.config.views:
             views = torch.arange(view_count).expand(count, -1)  # keep a ring in its order
-        pictures = self.pictures[chosen[:, None, None], times[:, :, None], views[:, None, :]]  # (S, T', V', 4, H, W)
+        where = (chosen[:, None, None] * self.config.times + times[:, :, None]) * self.config.views + views[:, None, :]  # (S, T', V')
         spread = lambda value, axis: value.unsqueeze(axis).expand(count, time_count, view_count).flatten()  # noqa: E731
         azimuth, elevation = (spread(angle[chosen[:, None], views], 1) for angle in (self.azimuth, self.elevation))
         moments = self.times[chosen[:, None], times]
         prompts = tuple(self._prompt(int(index), scene, moments, views, time_count * view_count == 1, generator) for scene, index in enumerate(chosen))
-        return JointScenes(pictures.flatten(0, 2).float() / 255, azimuth, elevation, spread(moments, 2), prompts, time_count * view_count)
+        return JointScenes(where.flatten(), azimuth, elevation, spread(moments, 2), prompts, time_count * view_count)
 
     def labelled(self, generator: Generator, count: int) -> LabelledPictures:
         """`count` single pictures with the recogniser's labels."""
@@ -114,26 +124,41 @@ def species_name(style: ObjectStyle) -> str:
     return f"{style.phenomenon}: {style.species}"
 
 
-def build_dataset(config: PriorDatasetConfig, folder: Path, report: Callable[[int, int], None], shard: int = 140) -> PriorDataset:
+def build_dataset(config: PriorDatasetConfig, folder: Path, report: Callable[[int, int], None], shard: int = 140, processes: int = 1) -> PriorDataset:
     """Draw the data set, or read what a previous run has drawn: one file per `shard` objects in `folder`.
 
-    `report(done, total)` is called after each shard. Deterministic: a shard depends on the configuration and its number only.
+    `report(done, total)` is called after each shard; `processes` draw side by side. Deterministic: a shard depends on the
+    configuration and its number only.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts, fingerprint = [], _fingerprint(config)
-    for first in range(0, config.objects, shard):
-        count = min(shard, config.objects - first)
-        path = folder / f"prior_{fingerprint}_{first:06d}.safetensors"
-        if not path.is_file():
-            drawn = _stack([draw_object(config, index)[1] for index in range(first, first + count)])
-            unfinished = path.with_suffix(".part")
-            save_file(drawn, unfinished)
-            os.replace(unfinished, path)
+    fingerprint = _fingerprint(config)
+    ranges = [range(first, min(first + shard, config.objects)) for first in range(0, config.objects, shard)]
+    names = [f"{span.start:06d}" + ("" if len(span) == shard else f"_{len(span)}") for span in ranges]  # a short last one is no full one
+    paths = [folder / f"prior_{fingerprint}_{name}.safetensors" for name in names]
+    parts = []
+    for path, span, _ in zip(paths, ranges, _draw_shards(config, ranges, paths, processes)):
         parts.append(load_file(path))
-        report(first + count, config.objects)
+        report(span.stop, config.objects)
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     styles = tuple(object_style(config, index) for index in range(config.objects))
     return PriorDataset(**whole, styles=styles, config=config)
+
+
+def _draw_shards(config: PriorDatasetConfig, ranges: list[range], paths: list[Path], processes: int):
+    """Iterate over the shards in their order, drawing what is missing."""
+    if processes == 1:
+        yield from map(_draw_shard, [config] * len(ranges), ranges, paths)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:  # children keep the loaded pack
+        yield from pool.map(_draw_shard, [config] * len(ranges), ranges, paths)
+
+
+def _draw_shard(config: PriorDatasetConfig, objects: range, path: Path) -> None:
+    if path.is_file():
+        return
+    unfinished = path.with_suffix(".part")
+    save_file(_stack([draw_object(config, index)[1] for index in objects]), unfinished)
+    os.replace(unfinished, path)
 
 
 def object_style(config: PriorDatasetConfig, index: int) -> ObjectStyle:

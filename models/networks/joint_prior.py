@@ -15,30 +15,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .prior_conditioning import CAMERA_SIZE, TIME_SIZE
+
 TIMESTEPS = 1000
 HEAD_CHANNELS = 64  # what the host's stock loaders assume
 BIAS_SLOPES = (0.35, 0.03)  # steepest and flattest head: one looks near its own place, one over the whole picture
-PASSED = 0.05  # share of a latent channel's variance for which the output passes its noisy input on
+CODE_GAIN = 4.0  # of the first weights on camera and time: 21 numbers among hundreds, they would be learned last
 CLEAN_BIAS = 1.5  # added to the logits of keys in clean frames
 
 
 @dataclass(frozen=True)
 class JointPriorConfig:
-    """Shape of the denoiser. `condition_size` is the length of the class vector, see `prior_conditioning`."""
+    """Shape of the denoiser. `blocks` residual blocks per resolution, `condition_size` the length of the class vector (see
+    `prior_conditioning`), `passed` the share of a latent channel's variance for which the output passes its noisy input on."""
 
     latent_channels: int = 96
     latent_size: int = 8
     width: int = 128
-    levels: int = 2
+    blocks: tuple[int, ...] = (1, 1)
     context_size: int = 64
     condition_size: int = 343
+    passed: float = 0.05
+
+    @property
+    def levels(self) -> int:
+        return len(self.blocks)
 
     def host_config(self) -> dict:
         """The same network as keyword arguments of the host's `UNetModel`."""
         return dict(
             image_size=self.latent_size, in_channels=self.latent_channels, out_channels=self.latent_channels,
-            model_channels=self.width, channel_mult=[1] * self.levels, num_res_blocks=[1] * self.levels,
-            transformer_depth=[1] * self.levels, transformer_depth_output=[1] * (2 * self.levels),
+            model_channels=self.width, channel_mult=[1] * self.levels, num_res_blocks=list(self.blocks),
+            transformer_depth=[1] * sum(self.blocks), transformer_depth_output=[1] * (sum(self.blocks) + self.levels),
             transformer_depth_middle=1, num_heads=-1, num_head_channels=HEAD_CHANNELS, use_spatial_transformer=True,
             use_linear_in_transformer=True, context_dim=self.context_size, num_classes="sequential",
             adm_in_channels=self.condition_size, legacy=False,
@@ -66,17 +74,17 @@ def alpha_bar() -> Tensor:
     return bar.float()
 
 
-def preconditioning(variance: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+def preconditioning(variance: Tensor, timesteps: Tensor, passed: float) -> tuple[Tensor, Tensor]:
     """What the network's output is wrapped in: x0 = skip x_t + out F (after EDM, section 5, per latent channel).
 
-    skip is the linear estimate of a channel from its noisy value that is best when only `PASSED` of the channel's `variance` (C,)
+    skip is the linear estimate of a channel from its noisy value that is best when only the share `passed` of its `variance` (C,)
     has to come through it, out the standard deviation of what that estimate leaves open. timesteps (B,) -> two (B, C, 1, 1).
     With no skip a narrow network loses fine detail even at low noise; with the full variance it would have to cancel white
     noise in every channel at middle levels, which costs it more than drawing the picture.
     """
     signal = alpha_bar().to(variance)[timesteps.long()][:, None]  # (B, 1)
     noise = 1 - signal
-    skip = PASSED * variance * signal.sqrt() / (PASSED * variance * signal + noise)
+    skip = passed * variance * signal.sqrt() / (passed * variance * signal + noise)
     out = (variance * (1 - skip * signal.sqrt()) ** 2 + noise * skip**2).sqrt()
     return skip[..., None, None], out[..., None, None]
 
@@ -225,14 +233,15 @@ class JointPrior(nn.Module):
         self.label_emb = nn.Sequential(nn.Sequential(nn.Linear(config.condition_size, embedding), nn.SiLU(), nn.Linear(embedding, embedding)))
         inputs = [nn.ModuleList([nn.Conv2d(config.latent_channels, width, 3, padding=1)])]
         for level in range(config.levels):
-            inputs.append(nn.ModuleList(block(width)))
+            inputs.extend(nn.ModuleList(block(width)) for _ in range(config.blocks[level]))
             if level < config.levels - 1:
                 inputs.append(nn.ModuleList([Downsample(width)]))
+        self.label_emb[0][0].weight.data[:, : CAMERA_SIZE + TIME_SIZE] *= CODE_GAIN
         self.input_blocks = nn.ModuleList(inputs)
         self.middle_block = nn.ModuleList([*block(width), ResidualBlock(width, width, embedding)])
         outputs = []
         for level in reversed(range(config.levels)):
-            outputs.append(nn.ModuleList(block(2 * width)))
+            outputs.extend(nn.ModuleList(block(2 * width)) for _ in range(config.blocks[level]))
             outputs.append(nn.ModuleList(block(2 * width) + ([Upsample(width)] if level else [])))
         self.output_blocks = nn.ModuleList(outputs)
         self.out = nn.Sequential(nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, config.latent_channels, 3, padding=1))
@@ -250,7 +259,7 @@ class JointPrior(nn.Module):
         hidden = run(self.middle_block, hidden)
         for layers in self.output_blocks:
             hidden = run(layers, torch.cat([hidden, skips.pop()], dim=1))
-        skip, out = preconditioning(self.variance, timesteps)
+        skip, out = preconditioning(self.variance, timesteps, self.config.passed)
         return skip * x + out * self.out(hidden)
 
     def _biases(self, frames: int, clean: Tensor | None, device) -> dict[int, Tensor]:

@@ -9,9 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class JointScenes:
-    """S scenes of V pictures each; pictures of a scene are consecutive (time slowest, then view)."""
+    """S scenes of V pictures each; pictures of a scene are consecutive (time slowest, then view).
 
-    pictures: Tensor  # (S*V, 4, H, W) premultiplied RGBA in [0, 1]
+    The pictures themselves stay where they are stored, `where` numbers them.
+    """
+
+    where: Tensor  # (S*V,) int64
     azimuth: Tensor  # (S*V,) radians
     elevation: Tensor  # (S*V,) radians
     times: Tensor  # (S*V,) in [0, 1]
@@ -20,7 +23,7 @@ class JointScenes:
 
     @property
     def scenes(self) -> int:
-        return self.pictures.shape[0] // self.frames
+        return self.where.shape[0] // self.frames
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,10 @@ def prior_configs(metadata: dict[str, str] | None, path: Path | str) -> PriorCon
     if int(metadata["format"]) > FORMAT:
         raise ValueError(f"{Path(path).name} has format {metadata['format']}, this version of Bloom4D reads up to {FORMAT}. Update the pack.")
     configs = json.loads(metadata["config"])
-    return PriorConfigs(JointPriorConfig(**configs["denoiser"]), TextEncoderConfig(**configs["text"]), PatchCodecConfig(**configs["codec"]))
+    denoiser = configs["denoiser"]
+    levels = denoiser.pop("levels", 2)  # what files before 0.1.0 said
+    denoiser["blocks"] = tuple(denoiser.get("blocks", (1,) * levels))
+    return PriorConfigs(JointPriorConfig(**denoiser), TextEncoderConfig(**configs["text"]), PatchCodecConfig(**configs["codec"]))
 
 
 def load_prior(path: Path) -> tuple[JointPrior, TextEncoder, PatchCodec]:

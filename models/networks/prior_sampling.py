@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 import torch
@@ -27,10 +27,17 @@ class Views:
     clean: Tensor | None = None  # (S, V) bool
     pictures: Tensor | None = None  # (S, V, 4, H, W), read where `clean`
 
+    def to(self, device: torch.device) -> "Views":
+        """The same views with every tensor on `device`."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
+
 
 @dataclass(frozen=True)
 class PriorSampler:
-    """The three networks of a prior file and a tokeniser, sampled by DDIM (Song et al., eq. 12 with eta 0)."""
+    """The three networks of a prior file and a tokeniser, sampled by DDIM (Song et al., eq. 12 with eta 0).
+
+    Works where the networks lie, all on one device; noise is drawn on the CPU, so a seed means the same everywhere.
+    """
 
     denoiser: JointPrior
     text: TextEncoder
@@ -38,12 +45,16 @@ class PriorSampler:
     tokenise: Callable[[tuple[str, ...]], Tensor]
     alpha_bar: Tensor  # (1000,)
 
+    @property
+    def device(self) -> torch.device:
+        return self.codec.mean.device
+
     @torch.no_grad()
     def sample(self, prompts: tuple[str, ...], views: Views, guidance: float = 1.5, steps: int = 16, seed: int = 0) -> Tensor:
         """One picture per frame: premultiplied RGBA (S, V, 4, H, W)."""
-        scenes, frames = len(prompts), views.frames
+        scenes, frames, views = len(prompts), views.frames, views.to(self.device)
         config = self.denoiser.config
-        noise = torch.randn(scenes * frames, config.latent_channels, config.latent_size, config.latent_size, generator=torch.Generator().manual_seed(seed))
+        noise = self._noise((scenes * frames, config.latent_channels, config.latent_size, config.latent_size), seed)
         asked = self._told(prompts, views)
         blind = self._told(("",) * scenes, views) if guidance != 1.0 else None
         latents = self._clean_latents(views, noise)
@@ -53,14 +64,18 @@ class PriorSampler:
     @torch.no_grad()
     def denoise_once(self, prompts: tuple[str, ...], views: Views, pictures: Tensor, timestep: int, seed: int = 0) -> Tensor:
         """x0 estimate of `pictures` (S, V, 4, H, W) from one noise level, as pictures of the same shape."""
-        latents = self.codec.encode(pictures.flatten(0, 1))
-        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
+        views = views.to(self.device)
+        latents = self.codec.encode(pictures.flatten(0, 1).to(self.device))
+        noise = self._noise(latents.shape, seed)
         signal = self.alpha_bar[timestep]
         noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
         clean = self._clean_latents(views, noise)
         noisy = noisy if clean is None else torch.where(views.clean.flatten()[:, None, None, None], clean, noisy)
         predicted = self._predict(noisy, timestep, self._told(prompts, views), views.clean, views.frames)
         return self.codec.decode_rgba(predicted).unflatten(0, pictures.shape[:2])
+
+    def _noise(self, shape: tuple[int, ...], seed: int) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
 
     def _ddim(self, noise, asked, blind, clean, latents, frames, guidance, steps) -> Tensor:
         rows = None if clean is None else clean.flatten()[:, None, None, None]
@@ -79,7 +94,7 @@ class PriorSampler:
         return x
 
     def _predict(self, x: Tensor, timestep: int, told: tuple[Tensor, Tensor], clean: Tensor | None, frames: int) -> Tensor:
-        timesteps = torch.full((x.shape[0],), float(timestep))
+        timesteps = x.new_full((x.shape[0],), float(timestep))
         if clean is not None:
             timesteps = timesteps.masked_fill(clean.flatten(), 0.0)
         return self.denoiser(x, timesteps, *told, frames, clean)
@@ -87,9 +102,9 @@ class PriorSampler:
     def _told(self, prompts: tuple[str, ...], views: Views) -> tuple[Tensor, Tensor]:
         """Context (S*V, L, D) and condition vectors (S*V, Y)."""
         scenes, frames = len(prompts), views.frames
-        hidden, pooled = self.text(self.tokenise(prompts))
+        hidden, pooled = self.text(self.tokenise(prompts).to(self.device))
         spread = lambda value: value.repeat_interleave(frames, dim=0)  # noqa: E731
-        clean = torch.zeros(scenes, frames, dtype=torch.bool) if views.clean is None else views.clean
+        clean = torch.zeros(scenes, frames, dtype=torch.bool, device=self.device) if views.clean is None else views.clean
         reference = None if views.pictures is None else spread(self._thumbnails(views))
         condition = condition_vector(self._camera(views, scenes, clean), self._time(views, scenes, clean), clean.flatten(), reference, spread(pooled))
         return spread(hidden), condition
@@ -97,14 +112,14 @@ class PriorSampler:
     def _camera(self, views: Views, scenes: int, clean: Tensor) -> Tensor:
         count = scenes * views.frames
         if views.azimuth is None:
-            return camera_code(torch.zeros(count), torch.zeros(count), torch.zeros(count))
+            return camera_code(*torch.zeros(3, count, device=self.device))
         azimuth, elevation = (_related(value.expand(scenes, -1), views.camera_frame, clean) for value in (views.azimuth, views.elevation))
         return camera_code(wrap_angle(azimuth), elevation, torch.full((count,), int(views.camera_frame)))
 
     def _time(self, views: Views, scenes: int, clean: Tensor) -> Tensor:
         count = scenes * views.frames
         if views.times is None:
-            return time_code(torch.zeros(count), torch.zeros(count))
+            return time_code(*torch.zeros(2, count, device=self.device))
         times = _related(views.times.expand(scenes, -1), views.time_frame, clean)
         return time_code(times, torch.full((count,), int(views.time_frame)))
 

@@ -66,4 +66,4 @@ class RoleOptimiser:
             for parameter in parameters:
                 name = self.names[parameter]
                 if f"exp_avg.{name}" in tensors:
-                    self.adam.state[parameter] = {key: tensors[f"{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+                    self.adam.state[parameter] = {key: tensors[f"{key}.{name}"].to(parameter.device, copy=True) for key in ("step", "exp_avg", "exp_avg_sq")}

@@ -8,11 +8,12 @@ SNR; the recipe was found by experiments on this data, its numbers are in the we
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
-from typing import Callable
+from dataclasses import asdict, dataclass
+from typing import Callable, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from ..networks.joint_prior import TIMESTEPS, JointPrior, alpha_bar
 from ..networks.joint_scenes import JointScenes
@@ -73,6 +74,51 @@ class Told:
     reference: Tensor | None  # (S, 256) thumbnails, zeros where a scene has none
 
 
+class SceneSource(Protocol):
+    """What the prior is trained on; `models/data/prior_dataset.py` has one."""
+
+    def sample(self, generator: torch.Generator, pictures: int) -> JointScenes: ...
+
+    def look(self, where: Tensor) -> Tensor: ...  # (N,) -> (N, 4, H, W)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's scenes, all that is drawn for them but the noise. Small, so that other processes can prepare it."""
+
+    where: Tensor  # (S*V,) of the pictures
+    camera: Tensor  # (S*V, 12)
+    time: Tensor  # (S*V, 9)
+    clean: Tensor  # (S, V) bool
+    timesteps: Tensor  # (S, V) int64
+    tokens: Tensor  # (S, 77)
+    keep_text: Tensor  # (S,) 0 or 1
+    seed: int  # of the noise
+
+    def to(self, device) -> "Batch":
+        return Batch(**{name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(self).items()})
+
+
+class Batches(Dataset):
+    """The batch of each step from `first` on; a step's batch depends on the seed, its number and the process only."""
+
+    def __init__(self, source: SceneSource, tokenise: Tokenise, config: PriorTrainingConfig, first: int, process: int):
+        self.source, self.tokenise, self.config, self.first, self.process = source, tokenise, config, first, process
+
+    def __len__(self) -> int:
+        return max(self.config.steps - self.first, 0)
+
+    def __getitem__(self, index: int) -> Batch:
+        seed = (self.config.seed * 1000003 + self.first + index) * 64 + self.process
+        generator = torch.Generator().manual_seed(seed)
+        scenes = self.source.sample(generator, self.config.frames_per_batch)
+        clean = choose_clean(scenes.scenes, scenes.frames, self.config.clean_scenes, generator)
+        camera, time_codes = tell(scenes, clean, generator)
+        timesteps = draw_timesteps(clean, self.config.mixed_noise, generator)
+        prompts, keep_text = drop_text(scenes, clean, self.config, generator)
+        return Batch(scenes.where, camera, time_codes, clean, timesteps, self.tokenise(prompts), keep_text, seed)
+
+
 def choose_clean(scenes: int, frames: int, share: float, generator: torch.Generator) -> Tensor:
     """Which frames are given clean, (S, V) bool: none for single pictures, else one frame (15 % two) in `share` of the scenes."""
     if frames == 1:
@@ -94,28 +140,23 @@ def choose_frame(scenes: int, absolute: float, relative: float, generator: torch
     return torch.where(draw < absolute, int(Frame.ABSOLUTE), torch.where(draw < absolute + relative, int(Frame.RELATIVE), int(Frame.ABSENT)))
 
 
-def tell(batch: JointScenes, clean: Tensor, generator: torch.Generator) -> Told:
-    """Draw what each scene is told; relative values are differences to the first clean frame, or to frame 0."""
-    scenes, frames = clean.shape
+def tell(scenes: JointScenes, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw how cameras and times are told: codes (S*V, 12) and (S*V, 9). Relative ones are differences to the first clean frame, or to frame 0."""
+    count, frames = clean.shape
     single = frames == 1
-    camera_frame = choose_frame(scenes, 0.5 if single else 0.65, 0.0 if single else 0.25, generator)
-    time_frame = choose_frame(scenes, 0.5, 0.0 if single else 0.4, generator)
+    camera_frame = choose_frame(count, 0.5 if single else 0.65, 0.0 if single else 0.25, generator)
+    time_frame = choose_frame(count, 0.5, 0.0 if single else 0.4, generator)
     reference = clean.int().argmax(dim=1)  # 0 when none is clean
-    scene_frame = lambda kind: kind[:, None].expand(scenes, frames)  # noqa: E731
+    scene_frame = lambda kind: kind[:, None].expand(count, frames)  # noqa: E731
 
     def relate(values: Tensor, kind: Tensor) -> Tensor:
-        grid = values.view(scenes, frames)
+        grid = values.view(count, frames)
         difference = grid - grid.gather(1, reference[:, None])
         return torch.where(scene_frame(kind) == Frame.RELATIVE, difference, grid).flatten()
 
-    azimuth, elevation = wrap_angle(relate(batch.azimuth, camera_frame)), relate(batch.elevation, camera_frame)
+    azimuth, elevation = wrap_angle(relate(scenes.azimuth, camera_frame)), relate(scenes.elevation, camera_frame)
     camera = camera_code(azimuth, elevation, scene_frame(camera_frame).flatten())
-    times = time_code(relate(batch.times, time_frame), scene_frame(time_frame).flatten())
-    thumbnails = None
-    if clean.any():
-        chosen = batch.pictures.unflatten(0, (scenes, frames))[torch.arange(scenes), reference]
-        thumbnails = thumbnail(chosen) * clean.any(1, keepdim=True)
-    return Told(camera, times, clean, thumbnails)
+    return camera, time_code(relate(scenes.times, time_frame), scene_frame(time_frame).flatten())
 
 
 def draw_timesteps(clean: Tensor, mixed: float, generator: torch.Generator) -> Tensor:
@@ -128,32 +169,38 @@ def draw_timesteps(clean: Tensor, mixed: float, generator: torch.Generator) -> T
     return ((draw**power) * TIMESTEPS).long().clamp_max(TIMESTEPS - 1).masked_fill(clean, 0)
 
 
-def drop_text(batch: JointScenes, clean: Tensor, config: PriorTrainingConfig, generator: torch.Generator) -> tuple[tuple[str, ...], Tensor]:
+def drop_text(scenes: JointScenes, clean: Tensor, config: PriorTrainingConfig, generator: torch.Generator) -> tuple[tuple[str, ...], Tensor]:
     """Prompts of which some become empty, and a factor (S,) that zeroes a fifth of those: hosts say "no text" in both ways."""
     share = torch.where(clean.any(1), config.text_drop_with_clean, config.text_drop)
-    dropped = torch.rand(batch.scenes, generator=generator) < share
-    zeroed = dropped & (torch.rand(batch.scenes, generator=generator) < 0.2)
-    return tuple("" if drop else prompt for prompt, drop in zip(batch.prompts, dropped)), (~zeroed).float()
+    dropped = torch.rand(scenes.scenes, generator=generator) < share
+    zeroed = dropped & (torch.rand(scenes.scenes, generator=generator) < 0.2)
+    return tuple("" if drop else prompt for prompt, drop in zip(scenes.prompts, dropped)), (~zeroed).float()
 
 
-def training_loss(networks: nn.Module, codec: PatchCodec, batch: JointScenes, tokenise: Tokenise, bar: Tensor, config: PriorTrainingConfig, generator: torch.Generator) -> Tensor:
-    """v-space error of the noisy frames of one batch (Salimans and Ho, "Progressive distillation", section 4; x0 output)."""
-    device = bar.device
-    clean = choose_clean(batch.scenes, batch.frames, config.clean_scenes, generator)
-    told = tell(batch, clean, generator)
-    timesteps = draw_timesteps(clean, config.mixed_noise, generator).flatten()
-    prompts, keep_text = drop_text(batch, clean, config, generator)
-    latents = codec.encode(batch.pictures)
-    noise = torch.randn(latents.shape, generator=generator)
-    move = lambda value: None if value is None else value.to(device)  # noqa: E731
-    latents, noise, timesteps, clean_flat = move(latents), move(noise), move(timesteps), move(clean.flatten())
+def reference_thumbnails(pictures: Tensor, clean: Tensor) -> Tensor | None:
+    """Of each scene's first clean frame, (S, 256), zeros where it has none; None when no scene has one. pictures (S*V, 4, H, W)."""
+    if clean.shape[1] == 1:
+        return None
+    chosen = pictures.unflatten(0, clean.shape)[torch.arange(len(clean), device=clean.device), clean.int().argmax(1)]
+    return thumbnail(chosen) * clean.any(1, keepdim=True)
+
+
+def training_loss(networks: nn.Module, codec: PatchCodec, pictures: Tensor, batch: Batch, bar: Tensor, config: PriorTrainingConfig) -> Tensor:
+    """v-space error of the noisy frames of one batch (Salimans and Ho, "Progressive distillation", section 4; x0 output).
+
+    pictures (S*V, 4, H, W), the batch and `bar` are on one device.
+    """
+    clean, timesteps = batch.clean.flatten(), batch.timesteps.flatten()
+    with torch.autocast(pictures.device.type, enabled=False):
+        latents = codec.encode(pictures)
+    noise = torch.randn(latents.shape, generator=torch.Generator(latents.device).manual_seed(batch.seed), device=latents.device)
     signal = bar[timesteps][:, None, None, None]
-    noisy = torch.where(clean_flat[:, None, None, None], latents, signal.sqrt() * latents + (1 - signal).sqrt() * noise)
-    told = Told(move(told.camera), move(told.time), move(told.clean), move(told.reference))
-    predicted = networks(noisy, timesteps.float(), move(tokenise(prompts)), move(keep_text), told, batch.frames).float()
+    noisy = torch.where(clean[:, None, None, None], latents, signal.sqrt() * latents + (1 - signal).sqrt() * noise)
+    told = Told(batch.camera, batch.time, batch.clean, reference_thumbnails(pictures, batch.clean))
+    predicted = networks(noisy, timesteps.float(), batch.tokens, batch.keep_text, told, batch.clean.shape[1]).float()
     error = (predicted - latents).square().mean(dim=(1, 2, 3))
-    weight = (1 / (1 - bar[timesteps]).clamp_min(1 / config.largest_weight)).masked_fill(clean_flat, 0)
-    return (error * weight).sum() / (~clean_flat).sum().clamp_min(1)
+    weight = (1 / (1 - bar[timesteps]).clamp_min(1 / config.largest_weight)).masked_fill(clean, 0)
+    return (error * weight).sum() / (~clean).sum().clamp_min(1)
 
 
 def learning_rate(step: int, config: PriorTrainingConfig) -> float:
@@ -176,55 +223,54 @@ class PriorTrainingState:
 
 
 def new_state(networks: PriorNetworks, average: PriorNetworks, config: PriorTrainingConfig) -> PriorTrainingState:
-    """A state at step 0; `average` is a second instance of the same networks."""
+    """A state at step 0, on the networks' device; `average` is a second instance of the same networks."""
     average.load_state_dict(networks.state_dict())
     average.requires_grad_(False)
-    optimizer = torch.optim.AdamW(networks.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    fused = next(networks.parameters()).is_cuda
+    optimizer = torch.optim.AdamW(networks.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused)
     return PriorTrainingState(networks, average, optimizer)
 
 
 def train_prior(
     state: PriorTrainingState,
     codec: PatchCodec,
-    sample: Callable[[torch.Generator, int], JointScenes],
+    source: SceneSource,
     tokenise: Tokenise,
     config: PriorTrainingConfig,
-    callback: Callable[[PriorTrainingState, float, float], None],
+    callback: Callable[[PriorTrainingState, Tensor, float], None],
     until: float | None = None,
+    workers: int = 0,
 ) -> None:
     """Train `state` up to `config.steps`, or up to the clock time `until` (seconds since the epoch).
 
-    `sample(generator, frames)` draws one batch of scenes, `tokenise(prompts)` gives (S, 77) ids, `callback(state, loss, rate)`
-    runs after each step on every process. Each step draws from a generator of its own, so a resumed run continues exactly.
+    `tokenise(prompts)` gives (S, 77) ids; `workers` processes prepare batches; `callback(state, loss, rate)` runs after each
+    step on every process, with a loss that may still be under way on its device. Each step draws from a generator of its own,
+    so a resumed run continues exactly.
     """
     machine = accelerator()
     networks, optimizer = machine.prepare(state.networks, state.optimizer)
-    state.average.to(machine.device)
-    bar = alpha_bar().to(machine.device)
-    while state.step < config.steps and (until is None or time.time() < until):
-        generator = torch.Generator().manual_seed((config.seed * 1000003 + state.step) * 64 + machine.process_index)
-        batch = sample(generator, config.frames_per_batch)
+    codec, bar = codec.to(machine.device), alpha_bar().to(machine.device)
+    batches = DataLoader(Batches(source, tokenise, config, state.step, machine.process_index), batch_size=None, num_workers=workers)
+    for batch in batches:
+        if until is not None and time.time() >= until:
+            break
         rate = learning_rate(state.step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        batch = batch.to(machine.device)
+        pictures = source.look(batch.where).to(machine.device)
         with machine.autocast():
-            loss = training_loss(networks, codec, batch, tokenise, bar, config, generator)
+            loss = training_loss(networks, codec, pictures, batch, bar, config)
         optimizer.zero_grad()
         machine.backward(loss)
         machine.clip_grad_norm_(networks.parameters(), config.clip)
         optimizer.step()
         state.step += 1
         _average(state, config)
-        callback(state, loss.item(), rate)
-
-
-def with_steps(config: PriorTrainingConfig, steps: int) -> PriorTrainingConfig:
-    """The same recipe stretched to `steps`."""
-    return replace(config, steps=steps)
+        callback(state, loss.detach(), rate)
 
 
 def _average(state: PriorTrainingState, config: PriorTrainingConfig) -> None:
     decay = min(config.average, (1 + state.step) / (10 + state.step))
     with torch.no_grad():
-        for averaged, current in zip(state.average.parameters(), state.networks.parameters()):
-            averaged.lerp_(current, 1 - decay)
+        torch._foreach_lerp_(list(state.average.parameters()), list(state.networks.parameters()), 1 - decay)

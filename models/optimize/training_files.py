@@ -29,9 +29,12 @@ def load_training(path: Path, networks: nn.Module, average: nn.Module, optimizer
     networks.load_state_dict(_under(tensors, "networks."))
     average.load_state_dict(_under(tensors, "average."))
     moments: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in _under(tensors, "adam.").items():
         index, kind = name.split(".")
-        moments.setdefault(int(index), {})[kind] = value
+        parameter = parameters[int(index)]
+        same = value.shape == parameter.shape and value.dim() > 0
+        moments.setdefault(int(index), {})[kind] = torch.empty_like(parameter).copy_(value) if same else value  # fused Adam wants one memory layout
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return step
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from ...models.data.prompts import parse_phenomenon
 from ...models.data.styles import PHENOMENA
 from ...models.geometry.cameras import spherical
-from ...models.networks.joint_prior import joint_attention_bias, preconditioning
+from ...models.networks.joint_prior import JointPriorConfig, joint_attention_bias, preconditioning
 from ...models.networks.patch_codec import PatchCodec
 from ...models.networks.prior_conditioning import Frame, camera_code, condition_vector, time_code, wrap_angle
 from ...models.networks.prior_file import PriorConfigs, prior_configs
@@ -45,6 +45,7 @@ class JointUNet(UNetModel):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.register_buffer("variance", torch.ones(self.in_channels), persistent=False)
+        self.passed = JointPriorConfig.passed
 
     def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options={}, bloom4d_frames=1, bloom4d_clean=None, bloom4d_clean_mask=None, **kwargs):
         clean = None
@@ -53,7 +54,7 @@ class JointUNet(UNetModel):
             rows = clean[:, None, None, None]
             x, timesteps = torch.where(rows, bloom4d_clean.to(x), x), torch.where(clean, 0.0, timesteps)
         options = self._with_joint_attention(transformer_options, bloom4d_frames, clean, x.shape[-2:])
-        skip, scale = preconditioning(self.variance.to(x), timesteps)
+        skip, scale = preconditioning(self.variance.to(x), timesteps, self.passed)
         out = skip * x + scale * super().forward(x, timesteps, context, y, control, options, **kwargs)
         return out if clean is None else torch.where(rows, bloom4d_clean.to(out), out)
 
@@ -197,6 +198,7 @@ def load_model(path: str, disable_dynamic: bool = False):
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
     model.diffusion_model.variance = tensors["codec.variance"].clone()
+    model.diffusion_model.passed = denoiser.passed
     model.load_model_weights(tensors, "unet.", assign=patcher.is_dynamic())
     patcher.cached_patcher_init = (load_model, (path,))
     return patcher

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from bloom4d.models.networks.joint_prior import BIAS_SLOPES, CLEAN_BIAS, PASSED, JointPrior, JointPriorConfig, alpha_bar, joint_attention_bias, preconditioning
+from bloom4d.models.networks.joint_prior import BIAS_SLOPES, CLEAN_BIAS, JointPrior, JointPriorConfig, alpha_bar, joint_attention_bias, preconditioning
 from bloom4d.models.networks.joint_scenes import JointScenes
 from bloom4d.models.networks.patch_codec import PatchCodec, PatchCodecConfig, key_white
 from bloom4d.models.networks.prior_conditioning import Frame, camera_code, condition_size, condition_vector, thumbnail, time_code
 from bloom4d.models.networks.prior_file import load_prior, save_prior, untrained_prior
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig, hash_tokens
-from bloom4d.models.optimize.train_prior import PriorTrainingConfig, choose_clean, draw_timesteps, learning_rate, tell
+from bloom4d.models.optimize.train_prior import PriorTrainingConfig, choose_clean, draw_timesteps, learning_rate, reference_thumbnails, tell
 
 
 def smooth_pictures(count: int, seed: int = 0) -> torch.Tensor:
@@ -31,20 +31,21 @@ def test_attention_bias_is_the_squared_distance_in_full_resolution_tokens():
             assert bias[0, head, row * 4 + column, frame * 16 + other_row * 4 + other_column].item() == pytest.approx(-slope * squared, rel=1e-5)
 
 
-def test_preconditioning_is_a_linear_estimate_and_the_spread_of_what_it_leaves_open():
+@pytest.mark.parametrize("passed", [0.05, 0.3])
+def test_preconditioning_is_a_linear_estimate_and_the_spread_of_what_it_leaves_open(passed):
     generator = torch.Generator().manual_seed(0)
     variance = torch.tensor([4.0, 0.25])
-    detail = torch.randn(200000, 2, generator=generator) * (PASSED * variance).sqrt()
-    x0 = detail + torch.randn(detail.shape, generator=generator) * ((1 - PASSED) * variance).sqrt()
+    detail = torch.randn(200000, 2, generator=generator) * (passed * variance).sqrt()
+    x0 = detail + torch.randn(detail.shape, generator=generator) * ((1 - passed) * variance).sqrt()
     for timestep in (30, 400, 900):
         signal, noise = alpha_bar()[timestep], torch.randn(x0.shape, generator=generator)
         noisy_detail = signal.sqrt() * detail + (1 - signal).sqrt() * noise
-        skip, out = (value.flatten() for value in preconditioning(variance, torch.tensor([timestep])))
+        skip, out = (value.flatten() for value in preconditioning(variance, torch.tensor([timestep]), passed))
         regression = (noisy_detail * detail).mean(0) / (noisy_detail * noisy_detail).mean(0)  # least squares on the samples
         assert torch.allclose(skip, regression, rtol=0.03, atol=2e-3)
         x = signal.sqrt() * x0 + (1 - signal).sqrt() * noise
         assert torch.allclose(out, (x0 - skip * x).std(0), rtol=0.02)
-    skip, out = preconditioning(variance, torch.tensor([999]))
+    skip, out = preconditioning(variance, torch.tensor([999]), passed)
     assert skip.abs().max() < 1e-3 and torch.allclose(out.flatten(), variance.sqrt(), rtol=1e-3), "from pure noise all is open"
 
 
@@ -53,7 +54,7 @@ def test_an_untrained_network_returns_the_linear_estimate():
     denoiser = JointPrior(JointPriorConfig(width=64, condition_size=condition_size(64)), variance)  # output layer starts at 0
     x, timesteps = torch.randn(2, 96, 8, 8), torch.tensor([100.0, 700.0])
     found = denoiser(x, timesteps, torch.zeros(2, 4, 64), torch.zeros(2, condition_size(64)))
-    assert torch.allclose(found, preconditioning(variance, timesteps)[0] * x)
+    assert torch.allclose(found, preconditioning(variance, timesteps, denoiser.config.passed)[0] * x)
 
 
 def test_clean_frames_attract_attention():
@@ -166,21 +167,29 @@ def test_schedule_equals_the_hosts(comfy):
 def scenes(count: int, frames: int) -> JointScenes:
     generator = torch.Generator().manual_seed(5)
     draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
-    return JointScenes(draw(count * frames, 4, 64, 64), draw(count * frames) * 6 - 3, draw(count * frames), draw(count * frames), ("a rose",) * count, frames)
+    return JointScenes(torch.arange(count * frames), draw(count * frames) * 6 - 3, draw(count * frames), draw(count * frames), ("a rose",) * count, frames)
 
 
 def test_relative_values_are_differences_to_the_clean_frame():
     batch, generator = scenes(64, 4), torch.Generator().manual_seed(0)
     clean = choose_clean(64, 4, 1.0, generator)
-    told = tell(batch, clean, generator)
-    relative = told.time.view(64, 4, 9)[:, 0, 8] == 1
+    time = tell(batch, clean, generator)[1].view(64, 4, 9)
+    relative = time[:, 0, 8] == 1
     assert 10 < relative.sum() < 54
     reference = clean.int().argmax(1)
-    chosen = told.time.view(64, 4, 9)[torch.arange(64), reference, 0]
-    assert chosen[relative].abs().max() == 0 and (told.reference.abs().sum(1) > 0).all()
+    assert time[torch.arange(64), reference, 0][relative].abs().max() == 0
     times = batch.times.view(64, 4)
     expected = times - times.gather(1, reference[:, None])
-    assert torch.allclose(told.time.view(64, 4, 9)[relative][..., 0], expected[relative])
+    assert torch.allclose(time[relative][..., 0], expected[relative])
+
+
+def test_thumbnails_show_the_first_clean_frame():
+    pictures = torch.rand(3 * 4, 4, 64, 64, generator=torch.Generator().manual_seed(1))
+    clean = torch.zeros(3, 4, dtype=torch.bool)
+    clean[0, 2] = clean[2, 1] = clean[2, 3] = True
+    shown = reference_thumbnails(pictures, clean)
+    assert torch.equal(shown[[0, 2]], thumbnail(pictures[[2, 9]])) and (shown[1] == 0).all()
+    assert reference_thumbnails(pictures, torch.zeros(12, 1, dtype=torch.bool)) is None
 
 
 def test_clean_frames_are_drawn_as_configured():

@@ -68,7 +68,7 @@ def fresh(config):
 
 def run(data, state, codec, config, steps):
     losses = []
-    train_prior(state, codec, data.sample, tokenise, replace(config, steps=steps), lambda _, loss, __: losses.append(loss))
+    train_prior(state, codec, data, tokenise, replace(config, steps=steps), lambda _, loss, __: losses.append(loss.item()))
     return losses
 
 
