@@ -54,7 +54,7 @@ class JointUNet(UNetModel):
             rows = clean[:, None, None, None]
             x, timesteps = torch.where(rows, bloom4d_clean.to(x), x), torch.where(clean, 0.0, timesteps)
         options = self._with_joint_attention(transformer_options, bloom4d_frames, clean, x.shape[-2:])
-        skip, scale = preconditioning(self.variance.to(x), timesteps, self.passed)
+        skip, scale = preconditioning(self.variance.to(x.device, torch.float32), timesteps, self.passed)  # half loses the last noise levels
         out = skip * x + scale * super().forward(x, timesteps, context, y, control, options, **kwargs)
         return out if clean is None else torch.where(rows, bloom4d_clean.to(out), out)
 
