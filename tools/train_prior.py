@@ -62,7 +62,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--objects", type=int, default=PriorDatasetConfig.objects, help="procedural objects to draw")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value of a training setting, or of the network as denoiser.NAME (repeatable)")
     parser.add_argument("--processes", type=int, default=1, help="processes that draw pictures, then prepare batches beside the training (1: none beside it)")
+    parser.add_argument("--compile", action="store_true", help="compile the networks first: takes minutes, pays on a GPU")
     parser.add_argument("--minutes", type=float, default=None, help="stop after so many minutes; the next call goes on")
+    parser.add_argument("--anneal", action="store_true", help="bring the learning rate down within --minutes and write the weight file then")
     parser.add_argument("--folder", type=Path, default=pack.ROOT / ".train" / "prior", help="data and checkpoints")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="weight file to write when all steps are done")
     parser.add_argument("--host", type=Path, default=Path(os.environ.get("COMFYUI_PATH", pack.ROOT / ".host")), help="the ComfyUI tree (for its tokenizer)")
@@ -144,11 +146,15 @@ def main(arguments: list[str]) -> int:
     if checkpoint.is_file():
         state.step = load_training(checkpoint, networks, average, state.optimizer)
         print(f"going on after step {state.step}", flush=True)
+    if options.compile:
+        networks.denoiser.compile(dynamic=False)
+        networks.text.compile(dynamic=False)
     log = Log(options.folder, config, codec)
     until = None if options.minutes is None else time.time() + 60 * options.minutes
-    train_prior(state, codec, data.to(device), tokenise, config, log, until, options.processes - 1)
+    annealed = options.anneal and until is not None
+    train_prior(state, codec, data.to(device), tokenise, config, log, until, options.processes - 1, annealed)
     log.save(state)
-    if state.step >= config.steps:
+    if state.step >= config.steps or annealed:
         card = {"license": "Apache-2.0", "steps": str(state.step), "data": json.dumps(vars(data.config)), "training": json.dumps(config.as_dict())}
         save_prior(options.out, state.average.denoiser, state.average.text, codec, card)
         print(f"written: {options.out}", flush=True)

@@ -74,15 +74,15 @@ def alpha_bar() -> Tensor:
     return bar.float()
 
 
-def preconditioning(variance: Tensor, timesteps: Tensor, passed: float) -> tuple[Tensor, Tensor]:
+def preconditioning(variance: Tensor, signal: Tensor, passed: float) -> tuple[Tensor, Tensor]:
     """What the network's output is wrapped in: x0 = skip x_t + out F (after EDM, section 5, per latent channel).
 
     skip is the linear estimate of a channel from its noisy value that is best when only the share `passed` of its `variance` (C,)
-    has to come through it, out the standard deviation of what that estimate leaves open. timesteps (B,) -> two (B, C, 1, 1).
+    has to come through it, out the standard deviation of what that estimate leaves open. signal (B,) of `alpha_bar` -> two (B, C, 1, 1).
     With no skip a narrow network loses fine detail even at low noise; with the full variance it would have to cancel white
     noise in every channel at middle levels, which costs it more than drawing the picture.
     """
-    signal = alpha_bar().to(variance)[timesteps.long()][:, None]  # (B, 1)
+    signal = signal[:, None]
     noise = 1 - signal
     skip = passed * variance * signal.sqrt() / (passed * variance * signal + noise)
     out = (variance * (1 - skip * signal.sqrt()) ** 2 + noise * skip**2).sqrt()
@@ -227,6 +227,7 @@ class JointPrior(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("variance", torch.ones(config.latent_channels) if variance is None else variance.clone(), persistent=False)
+        self.register_buffer("signal", alpha_bar(), persistent=False)
         width, embedding = config.width, 4 * config.width
         block = lambda channels_in: [ResidualBlock(channels_in, width, embedding), JointTransformer(width, config.context_size)]  # noqa: E731
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
@@ -259,7 +260,7 @@ class JointPrior(nn.Module):
         hidden = run(self.middle_block, hidden)
         for layers in self.output_blocks:
             hidden = run(layers, torch.cat([hidden, skips.pop()], dim=1))
-        skip, out = preconditioning(self.variance, timesteps, self.config.passed)
+        skip, out = preconditioning(self.variance, self.signal[timesteps.long()], self.config.passed)
         return skip * x + out * self.out(hidden)
 
     def _biases(self, frames: int, clean: Tensor | None, device) -> dict[int, Tensor]:

@@ -203,11 +203,11 @@ def training_loss(networks: nn.Module, codec: PatchCodec, pictures: Tensor, batc
     return (error * weight).sum() / (~clean).sum().clamp_min(1)
 
 
-def learning_rate(step: int, config: PriorTrainingConfig) -> float:
-    """Linear warm-up, then one cosine to `final_rate`."""
+def learning_rate(step: int, config: PriorTrainingConfig, time_share: float = 0.0) -> float:
+    """Linear warm-up, then one cosine to `final_rate`; `time_share` of the time allowed is over, which may bring it down earlier."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    progress = min((step - config.warmup) / max(config.steps - config.warmup, 1), 1.0)
+    progress = min(max((step - config.warmup) / max(config.steps - config.warmup, 1), time_share), 1.0)
     cosine = 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
     return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine)
 
@@ -240,21 +240,22 @@ def train_prior(
     callback: Callable[[PriorTrainingState, Tensor, float], None],
     until: float | None = None,
     workers: int = 0,
+    anneal: bool = False,
 ) -> None:
     """Train `state` up to `config.steps`, or up to the clock time `until` (seconds since the epoch).
 
-    `tokenise(prompts)` gives (S, 77) ids; `workers` processes prepare batches; `callback(state, loss, rate)` runs after each
+    With `anneal` the learning rate ends its cosine by that time; else a later call goes on with it. `tokenise(prompts)` gives (S, 77) ids; `workers` processes prepare batches; `callback(state, loss, rate)` runs after each
     step on every process, with a loss that may still be under way on its device. Each step draws from a generator of its own,
     so a resumed run continues exactly.
     """
     machine = accelerator()
     networks, optimizer = machine.prepare(state.networks, state.optimizer)
-    codec, bar = codec.to(machine.device), alpha_bar().to(machine.device)
+    codec, bar, began = codec.to(machine.device), alpha_bar().to(machine.device), time.time()
     batches = DataLoader(Batches(source, tokenise, config, state.step, machine.process_index), batch_size=None, num_workers=workers)
     for batch in batches:
         if until is not None and time.time() >= until:
             break
-        rate = learning_rate(state.step, config)
+        rate = learning_rate(state.step, config, (time.time() - began) / (until - began) if anneal else 0.0)
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = batch.to(machine.device)

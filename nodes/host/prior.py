@@ -28,7 +28,7 @@ from torch import Tensor
 from ...models.data.prompts import parse_phenomenon
 from ...models.data.styles import PHENOMENA
 from ...models.geometry.cameras import spherical
-from ...models.networks.joint_prior import JointPriorConfig, joint_attention_bias, preconditioning
+from ...models.networks.joint_prior import JointPriorConfig, alpha_bar, joint_attention_bias, preconditioning
 from ...models.networks.patch_codec import PatchCodec
 from ...models.networks.prior_conditioning import Frame, camera_code, condition_vector, time_code, wrap_angle
 from ...models.networks.prior_file import PriorConfigs, prior_configs
@@ -54,7 +54,8 @@ class JointUNet(UNetModel):
             rows = clean[:, None, None, None]
             x, timesteps = torch.where(rows, bloom4d_clean.to(x), x), torch.where(clean, 0.0, timesteps)
         options = self._with_joint_attention(transformer_options, bloom4d_frames, clean, x.shape[-2:])
-        skip, scale = preconditioning(self.variance.to(x.device, torch.float32), timesteps, self.passed)  # half loses the last noise levels
+        variance, signal = (value.to(x.device, torch.float32) for value in (self.variance, alpha_bar()))  # half loses the last noise levels
+        skip, scale = preconditioning(variance, signal[timesteps.long()], self.passed)
         out = skip * x + scale * super().forward(x, timesteps, context, y, control, options, **kwargs)
         return out if clean is None else torch.where(rows, bloom4d_clean.to(out), out)
 

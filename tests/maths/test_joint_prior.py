@@ -40,12 +40,12 @@ def test_preconditioning_is_a_linear_estimate_and_the_spread_of_what_it_leaves_o
     for timestep in (30, 400, 900):
         signal, noise = alpha_bar()[timestep], torch.randn(x0.shape, generator=generator)
         noisy_detail = signal.sqrt() * detail + (1 - signal).sqrt() * noise
-        skip, out = (value.flatten() for value in preconditioning(variance, torch.tensor([timestep]), passed))
+        skip, out = (value.flatten() for value in preconditioning(variance, signal[None], passed))
         regression = (noisy_detail * detail).mean(0) / (noisy_detail * noisy_detail).mean(0)  # least squares on the samples
         assert torch.allclose(skip, regression, rtol=0.03, atol=2e-3)
         x = signal.sqrt() * x0 + (1 - signal).sqrt() * noise
         assert torch.allclose(out, (x0 - skip * x).std(0), rtol=0.02)
-    skip, out = preconditioning(variance, torch.tensor([999]), passed)
+    skip, out = preconditioning(variance, alpha_bar()[999:], passed)
     assert skip.abs().max() < 1e-3 and torch.allclose(out.flatten(), variance.sqrt(), rtol=1e-3), "from pure noise all is open"
 
 
@@ -54,7 +54,7 @@ def test_an_untrained_network_returns_the_linear_estimate():
     denoiser = JointPrior(JointPriorConfig(width=64, condition_size=condition_size(64)), variance)  # output layer starts at 0
     x, timesteps = torch.randn(2, 96, 8, 8), torch.tensor([100.0, 700.0])
     found = denoiser(x, timesteps, torch.zeros(2, 4, 64), torch.zeros(2, condition_size(64)))
-    assert torch.allclose(found, preconditioning(variance, timesteps, denoiser.config.passed)[0] * x)
+    assert torch.allclose(found, preconditioning(variance, alpha_bar()[[100, 700]], denoiser.config.passed)[0] * x)
 
 
 def test_clean_frames_attract_attention():
@@ -210,6 +210,8 @@ def test_learning_rate_warms_up_and_ends_at_nothing():
     assert learning_rate(100, config) == pytest.approx(config.learning_rate)
     assert learning_rate(550, config) == pytest.approx(config.learning_rate / 2, rel=1e-3)
     assert learning_rate(1000, config) == pytest.approx(0, abs=1e-9)
+    assert learning_rate(150, config, time_share=0.5) == pytest.approx(config.learning_rate / 2, rel=1e-3), "the clock is ahead of the steps"
+    assert learning_rate(150, config, time_share=1.2) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_file_brings_back_the_networks(tmp_path):
