@@ -24,7 +24,7 @@ from bloom4d.models.data.prompt_dataset import LABEL_SIZES, sample_prompts  # no
 from bloom4d.models.networks.joint_prior import JointPrior, JointPriorConfig  # noqa: E402
 from bloom4d.models.networks.patch_codec import PatchCodec  # noqa: E402
 from bloom4d.models.networks.prior_conditioning import condition_size  # noqa: E402
-from bloom4d.models.networks.prior_file import save_prior  # noqa: E402
+from bloom4d.models.networks.prior_file import load_prior, save_prior  # noqa: E402
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig  # noqa: E402
 from bloom4d.models.optimize.distributed import accelerator  # noqa: E402
 from bloom4d.models.optimize.train_prior import PriorNetworks, PriorTrainingConfig, new_state, train_prior  # noqa: E402
@@ -62,6 +62,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--objects", type=int, default=PriorDatasetConfig.objects, help="procedural objects to draw")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value of a training setting, or of the network as denoiser.NAME (repeatable)")
     parser.add_argument("--processes", type=int, default=1, help="processes that draw pictures, then prepare batches beside the training (1: none beside it)")
+    parser.add_argument("--start", type=Path, help="a prior file whose weights, codec and shape to start from (a checkpoint in --folder goes first)")
     parser.add_argument("--compile", action="store_true", help="compile the networks first: takes minutes, pays on a GPU")
     parser.add_argument("--minutes", type=float, default=None, help="stop after so many minutes; the next call goes on")
     parser.add_argument("--anneal", action="store_true", help="bring the learning rate down within --minutes and write the weight file then")
@@ -82,6 +83,12 @@ def build_networks(codec: PatchCodec, changes: dict) -> PriorNetworks:
     text = TextEncoder(TextEncoderConfig())
     config = JointPriorConfig(latent_channels=codec.config.channels, condition_size=condition_size(text.config.width), **changes)
     return PriorNetworks(JointPrior(config, codec.variance), text)
+
+
+def started(path: Path) -> tuple[PriorNetworks, PatchCodec]:
+    """The networks of a prior file, to be trained further."""
+    denoiser, text, codec = load_prior(path)
+    return PriorNetworks(denoiser, text).requires_grad_(True).train(), codec
 
 
 def teach_text(encoder: TextEncoder, tokenise: Tokeniser, path: Path) -> None:
@@ -134,12 +141,15 @@ def main(arguments: list[str]) -> int:
     config = replace(PriorTrainingConfig(), steps=options.steps, **settings(options.set))
     say = lambda done, total: print(f"pictures of {done} of {total} objects", flush=True)  # noqa: E731
     data = build_dataset(PriorDatasetConfig(objects=options.objects), options.folder, say, processes=options.processes)
-    stride = max(len(data.styles) // 400, 1)
-    codec = PatchCodec.fit(data.pictures[::stride, ::3, 0].flatten(0, 1).float() / 255)
-    networks, average = (build_networks(codec, settings(options.set, "denoiser.")) for _ in range(2))
     checkpoint, tokenise = options.folder / "state.safetensors", Tokeniser(options.host)
-    if not checkpoint.is_file():
-        teach_text(networks.text, tokenise, options.folder / "text_lessons.safetensors")
+    if options.start:
+        (networks, codec), (average, _) = (started(options.start) for _ in range(2))
+    else:
+        stride = max(len(data.styles) // 400, 1)
+        codec = PatchCodec.fit(data.pictures[::stride, ::3, 0].flatten(0, 1).float() / 255)
+        networks, average = (build_networks(codec, settings(options.set, "denoiser.")) for _ in range(2))
+        if not checkpoint.is_file():
+            teach_text(networks.text, tokenise, options.folder / "text_lessons.safetensors")
     device = accelerator().device
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # what its convolutions want
     state = new_state(networks.to(device, memory_format=layout), average.to(device, memory_format=layout), config)

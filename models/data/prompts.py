@@ -15,8 +15,9 @@ class Words:
     """How people talk about a phenomenon.
 
     generic: nouns without a species. nouns: per species. verbs, held_out_verbs: what it does. stages: words for the
-    begin, early, middle, late and end of it. keys: words that give the phenomenon away; actions: word beginnings that tell
-    it from another one with the same keys.
+    begin, early, middle, late and end of it. keys: words that give the phenomenon away; actions: word beginnings that tell it
+    from another one with the same keys. Held-out verbs that alone tell two phenomena apart are new combinations of trained
+    words, since a text encoder taught from nothing knows no others.
     """
 
     generic: tuple[str, ...]
@@ -34,7 +35,7 @@ WORDS = {
     "flower blooming": Words(
         ("flower", "blossom"), FLOWERS,
         ("blooming", "opening", "unfolding its petals", "coming into bloom", "that opens its petals", "in bloom"),
-        ("bursting into bloom", "that unfolds", "spreading its petals"),
+        ("bursting into bloom", "unfolding and opening", "spreading its petals"),
         (("a closed bud", "still a bud"), ("starting to open", "barely open"), ("half open", "opening"), ("almost open", "nearly open"), ("fully open", "in full bloom")),
         FLOWER_KEYS, (),
     ),
@@ -42,7 +43,7 @@ WORDS = {
         ("flower", "cut flower", "flower in a vase"),
         {name: (name, f"{name} in a vase", f"cut {name}") for name in FLOWERS},
         ("withering", "wilting", "dying", "fading", "that hangs its head", "drying out"),
-        ("drooping and drying up", "that wilts away", "losing its petals"),
+        ("drooping and drying out", "wilting away", "hanging limp and dying"),
         (("fresh", "still fresh"), ("starting to droop", "getting limp"), ("half withered", "drooping"), ("mostly withered", "brown and limp"), ("completely withered", "dead and brown")),
         FLOWER_KEYS, ("wither", "wilt", "dying", "dies", "fad", "droop", "dry", "dead", "losing", "hangs", "limp"),
     ),

@@ -22,6 +22,7 @@ from ..networks.prior_conditioning import Frame, camera_code, condition_vector, 
 from ..networks.text_encoder import TextEncoder
 from .distributed import accelerator
 
+MOST_SKIPPED = 20  # steps without finite gradients, in a row
 Tokenise = Callable[[tuple[str, ...]], Tensor]
 
 
@@ -252,6 +253,7 @@ def train_prior(
     networks, optimizer = machine.prepare(state.networks, state.optimizer)
     codec, bar, began = codec.to(machine.device), alpha_bar().to(machine.device), time.time()
     batches = DataLoader(Batches(source, tokenise, config, state.step, machine.process_index), batch_size=None, num_workers=workers)
+    skipped = 0
     for batch in batches:
         if until is not None and time.time() >= until:
             break
@@ -264,8 +266,12 @@ def train_prior(
             loss = training_loss(networks, codec, pictures, batch, bar, config)
         optimizer.zero_grad()
         machine.backward(loss)
-        machine.clip_grad_norm_(networks.parameters(), config.clip)
-        optimizer.step()
+        norm = machine.clip_grad_norm_(networks.parameters(), config.clip)
+        skipped = 0 if torch.isfinite(norm) else skipped + 1  # one step that is no number would be the end of all weights
+        if skipped > MOST_SKIPPED:
+            raise ValueError(f"{skipped} steps in a row, up to step {state.step}, had gradients that are not finite. Go on from the last checkpoint with a lower learning_rate (now {config.learning_rate}).")
+        if not skipped:
+            optimizer.step()
         state.step += 1
         _average(state, config)
         callback(state, loss.detach(), rate)

@@ -94,3 +94,24 @@ def test_a_few_steps_lower_the_loss(data):
     config = PriorTrainingConfig(frames_per_batch=8, warmup=5, learning_rate=2e-3, average=0.9)
     losses = run(data, fresh(config), codec, config, 30)
     assert sum(losses[-8:]) < 0.75 * sum(losses[:8])
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing(data):
+    codec = PatchCodec.fit(data.pictures[:, 0, 0].float() / 255, PatchCodecConfig())
+    config = PriorTrainingConfig(frames_per_batch=8, warmup=2, learning_rate=1e-3, final_rate=1.0)
+    state = fresh(config)
+    run(data, state, codec, config, 2)
+    before = {name: value.clone() for name, value in state.networks.state_dict().items()}
+
+    class Broken:
+        sample = staticmethod(data.sample)
+
+        def look(self, where):
+            return data.look(where) * float("nan")
+
+    run(Broken(), state, codec, config, 5)
+    assert state.step == 5 and all(torch.equal(value, before[name]) for name, value in state.networks.state_dict().items())
+    run(data, state, codec, config, 6)
+    assert not torch.equal(state.networks.denoiser.out[2].weight, before["denoiser.out.2.weight"]), "control: the next good step does something"
+    with pytest.raises(ValueError, match="21 steps in a row.*not finite"):
+        run(Broken(), state, codec, config, 40)
