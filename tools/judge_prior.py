@@ -24,10 +24,10 @@ from train_prior import WEIGHTS, Tokeniser  # noqa: E402
 from bloom4d.models.data.prior_dataset import COLOUR_NAMES, SPECIES_NAMES, PriorDataset, PriorDatasetConfig, build_dataset, species_name  # noqa: E402
 from bloom4d.models.data.styles import PHENOMENA  # noqa: E402
 from bloom4d.models.metrics import motion, nearest, pictures, views  # noqa: E402
+from bloom4d.models.networks.joint_prior import alpha_bar  # noqa: E402
 from bloom4d.models.networks.prior_conditioning import Frame  # noqa: E402
 from bloom4d.models.networks.prior_file import load_prior  # noqa: E402
 from bloom4d.models.networks.prior_sampling import PriorSampler  # noqa: E402
-from bloom4d.models.optimize.train_prior import alpha_bar  # noqa: E402
 
 UNSEEN = PriorDatasetConfig(objects=28, seed=90210)  # pairs of training, objects and sentences of none
 NEW_PAIRS = PriorDatasetConfig(objects=28, seed=90211, split="held_out")

@@ -27,7 +27,8 @@ from bloom4d.models.networks.prior_conditioning import condition_size  # noqa: E
 from bloom4d.models.networks.prior_file import load_prior, save_prior  # noqa: E402
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig  # noqa: E402
 from bloom4d.models.optimize.distributed import accelerator  # noqa: E402
-from bloom4d.models.optimize.train_prior import PriorNetworks, PriorTrainingConfig, new_state, train_prior  # noqa: E402
+from bloom4d.models.optimize.prior_batches import PriorTrainingConfig  # noqa: E402
+from bloom4d.models.optimize.train_prior import PriorNetworks, new_state, train_prior  # noqa: E402
 from bloom4d.models.optimize.train_text import TextTrainingConfig, train_text  # noqa: E402
 from bloom4d.models.optimize.training_files import load_training, save_training  # noqa: E402
 

@@ -11,7 +11,8 @@ from bloom4d.models.networks.patch_codec import PatchCodec, PatchCodecConfig, ke
 from bloom4d.models.networks.prior_conditioning import Frame, camera_code, condition_size, condition_vector, thumbnail, time_code
 from bloom4d.models.networks.prior_file import load_prior, save_prior, untrained_prior
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig, hash_tokens
-from bloom4d.models.optimize.train_prior import PriorTrainingConfig, choose_clean, draw_timesteps, learning_rate, reference_thumbnails, tell
+from bloom4d.models.optimize.prior_batches import PriorTrainingConfig, choose_clean, draw_timesteps, tell
+from bloom4d.models.optimize.train_prior import learning_rate, reference_thumbnails
 
 
 def smooth_pictures(count: int, seed: int = 0) -> torch.Tensor:

@@ -11,7 +11,8 @@ from bloom4d.models.networks.joint_prior import JointPrior, JointPriorConfig
 from bloom4d.models.networks.patch_codec import PatchCodec, PatchCodecConfig
 from bloom4d.models.networks.prior_conditioning import condition_size
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder
-from bloom4d.models.optimize.train_prior import PriorNetworks, PriorTrainingConfig, new_state, train_prior
+from bloom4d.models.optimize.prior_batches import PriorTrainingConfig
+from bloom4d.models.optimize.train_prior import PriorNetworks, new_state, train_prior
 from bloom4d.models.optimize.training_files import load_training, save_training
 
 SMALL = PriorDatasetConfig(objects=14, times=4, views=4, size=64)
