@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..geometry.cameras import Cameras, view_time_grid
+from ..geometry.cameras import Cameras
 from ..guidance.distillation import Distilled, distill
 from ..guidance.mixing import draw_term
 from ..guidance.prior import Prior
 from ..guidance.regularisers import penalty
 from ..guidance.seeds import derive, generator
 from ..render.deferred import RenderedViews, render_views
-from ..render.sheets import contact_sheet
 from .checkpoint import Checkpoint
 from .scene import Scene
 from .stages import Stage, Term
@@ -61,9 +60,8 @@ class Distiller:
         return self.work.scene()
 
     def preview(self) -> Tensor:
-        """A small sheet (1, H, W, 3): views in rows, times in columns."""
-        work = self.work
-        return contact_sheet(work.field, work.renderer, work.occupancy, view_time_grid(3, 4).to(work.device), 3)
+        """See `Workpiece.preview`."""
+        return self.work.preview()
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict]:
         """See `Workpiece.snapshot`."""

@@ -11,14 +11,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..geometry.cameras import Cameras, CameraSampler, view_time_grid
+from ..geometry.cameras import Cameras, CameraSampler
 from ..guidance.directions import ViewDirections
 from ..guidance.noise import guided, noise_from_denoised, per_item
 from ..guidance.prior import Prior
 from ..guidance.schedules import Schedule
 from ..guidance.seeds import derive, generator
 from ..render.deferred import render_views
-from ..render.sheets import contact_sheet
 from .checkpoint import Checkpoint
 from .scene import Scene
 from .stages import LearningRates
@@ -151,9 +150,8 @@ class Refiner:
         return self.work.scene()
 
     def preview(self) -> Tensor:
-        """A small sheet (1, H, W, 3): views in rows, times in columns."""
-        work = self.work
-        return contact_sheet(work.field, work.renderer, work.occupancy, view_time_grid(3, 4).to(work.device), 3)
+        """See `Workpiece.preview`."""
+        return self.work.preview()
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict]:
         """The workpiece and the pool."""

@@ -5,8 +5,10 @@ import copy
 import torch
 from torch import Tensor
 
+from ..geometry.cameras import view_time_grid
 from ..guidance.seeds import generator
 from ..render.occupancy import OccupancyState
+from ..render.sheets import contact_sheet
 from .checkpoint import Checkpoint
 from .history import StageHistory
 from .roles import RoleOptimiser
@@ -71,6 +73,10 @@ class Workpiece:
     def scene(self) -> Scene:
         """The field as it is now, with its history; later steps do not change it."""
         return Scene(self.field.clone().requires_grad_(False), (*self.earlier, copy.deepcopy(self.history)))
+
+    def preview(self) -> Tensor:
+        """A small sheet (1, H, W, 3): views in rows, times in columns."""
+        return contact_sheet(self.field, self.renderer, self.occupancy, view_time_grid(3, 4).to(self.device), 3)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict]:
         """Parameters, moments, occupancy and history; there is no generator state, because every step seeds its own."""
