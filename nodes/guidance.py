@@ -59,7 +59,7 @@ def prior_inputs() -> list:
         CAMERAS_4D.Input("cameras", tooltip="A Camera Sampler: how many views and times one joint scene has, and from where."),
         io.String.Input("name", default="", tooltip="A name for this term's curves; empty names it after the node. It also seeds the term's random numbers."),
         number("weight", 1.0, 0, 1000, 0.001, "Factor on this term's loss."),
-        number("guidance_scale", 0.0, -1, 200, 0.1, "Classifier-free guidance u + s (c - u). 0 or -1 takes the model's own default: about 1.5 for the embedded prior, 50 to 100 for Stable Diffusion. Reference code that prints 100 means 101 here."),
+        number("guidance_scale", 0.0, -1, 200, 0.1, "Classifier-free guidance u + s (c - u). 0 or -1 takes the model's own default: about 3 for the embedded prior, 50 to 100 for Stable Diffusion. Reference code that prints 100 means 101 here."),
     ]  # fmt: skip
 
 

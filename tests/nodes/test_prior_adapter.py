@@ -170,7 +170,7 @@ def test_the_embedded_prior_goes_through_the_same_adapter(adapter, comfy, tmp_pa
     rose, empty = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a red rose blooming", ""))
     cameras = view_time_grid(views=2, frames=2)
     prior = adapter.HostPrior(model, vae, [rose], empty)
-    assert (prior.native_size, prior.default_guidance, prior.accepts_alpha) == ((64, 64), 1.5, True)
+    assert (prior.native_size, prior.default_guidance, prior.accepts_alpha) == ((64, 64), 3.0, True)
     with prior, torch.inference_mode(False), torch.enable_grad():
         rgb, alpha = torch.rand(4, 64, 64, 3).requires_grad_(), torch.rand(4, 64, 64).requires_grad_()
         x0 = prior.encode(rgb, alpha)

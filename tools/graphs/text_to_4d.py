@@ -33,8 +33,8 @@ Results are in ComfyUI's output folder under `bloom4d`."""
 
 GREEN, BLUE, GREY = "#3f5a3c", "#3a5068", "#4a4a4a"
 STILL = {"time_min": 0.5, "time_max": 0.5}
-LEVELS = {"t_max_start": 0.98, "t_max_end": 0.75, "t_min_start": 0.5, "t_min_end": 0.2, "anneal_until": 1.0}
-RATES = {"rate_static": 0.03, "rate_decoder": 0.007, "opaque": 0.1}
+LEVELS = {"t_max_start": 0.98, "t_max_end": 0.85, "t_min_start": 0.5, "t_min_end": 0.4, "anneal_until": 1.0}
+RATES = {"rate_static": 0.03, "rate_decoder": 0.007, "opaque": 30.0}
 
 
 def build() -> Graph:
