@@ -29,7 +29,7 @@ class Scenes:
     elevation: Tensor  # (S, V)
     times: Tensor  # (S, V)
     layout: tuple[int, int]  # (times, views) of the V pictures, time slowest
-    guidance: float = 1.5
+    guidance: float = 3.0  # the default that travels with the model
 
     def cameras(self, scene: int) -> Cameras:
         """Of one scene, V of them."""

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pack  # noqa: E402
 import torch  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 pack.load_pack()
@@ -90,6 +91,12 @@ def started(path: Path) -> tuple[PriorNetworks, PatchCodec]:
     """The networks of a prior file, to be trained further."""
     denoiser, text, codec = load_prior(path)
     return PriorNetworks(denoiser, text).requires_grad_(True).train(), codec
+
+
+def origin(path: Path) -> dict[str, str]:
+    """What a prior file says of its own training."""
+    with safe_open(path, "pt") as file:
+        return {name: value for name, value in file.metadata().items() if name in ("steps", "data", "training", "start")}
 
 
 def teach_text(encoder: TextEncoder, tokenise: Tokeniser, path: Path) -> None:
@@ -167,6 +174,8 @@ def main(arguments: list[str]) -> int:
     log.save(state)
     if state.step >= config.steps or annealed:
         card = {"license": "Apache-2.0", "steps": str(state.step), "data": json.dumps(vars(data.config)), "training": json.dumps(config.as_dict())}
+        if options.start:
+            card["start"] = json.dumps(origin(options.start))
         save_prior(options.out, state.average.denoiser, state.average.text, codec, card)
         print(f"written: {options.out}", flush=True)
     return 0

@@ -53,8 +53,7 @@ def prior_configs(metadata: dict[str, str] | None, path: Path | str) -> PriorCon
         raise ValueError(f"{Path(path).name} has format {metadata['format']}, this version of Bloom4D reads up to {FORMAT}. Update the pack.")
     configs = json.loads(metadata["config"])
     denoiser = configs["denoiser"]
-    levels = denoiser.pop("levels", 2)  # what files before 0.1.0 said
-    denoiser["blocks"] = tuple(denoiser.get("blocks", (1,) * levels))
+    denoiser["blocks"] = tuple(denoiser["blocks"])
     return PriorConfigs(JointPriorConfig(**denoiser), TextEncoderConfig(**configs["text"]), PatchCodecConfig(**configs["codec"]))
 
 

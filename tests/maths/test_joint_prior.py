@@ -101,12 +101,13 @@ def test_codec_round_trip_leaves_what_it_dropped():
 
 def test_decoding_removes_haze_and_keeps_matter():
     codec = PatchCodec(PatchCodecConfig(channels=256))  # identity
-    picture = torch.zeros(1, 4, 8, 8)
-    picture[:, :, :, :4] = torch.tensor([0.03, 0.02, 0.01, 0.035])[:, None, None]  # haze on the left
-    picture[:, :, :, 4:] = torch.tensor([0.6, 0.3, 0.2, 1.0])[:, None, None]
+    faint, half, full = [0.05, 0.03, 0.01, 0.06], [0.2, 0.1, 0.1, 0.5], [0.6, 0.3, 0.2, 1.0]
+    picture = torch.tensor([faint, half, full]).repeat_interleave(8, 0).view(3, 8, 4).movedim(-1, 1)[..., None].expand(3, 4, 8, 8).contiguous()
     decoded = codec.decode_rgba(codec.encode(picture))
-    assert decoded[:, :, :, :4].abs().max() == 0
-    assert torch.allclose(decoded[:, :, :, 4:], picture[:, :, :, 4:], atol=1e-5)
+    assert decoded[0].abs().max() == 0
+    assert torch.allclose(decoded[1:], picture[1:], atol=1e-5)
+    alpha = torch.linspace(0, 1, 101)[:, None, None, None].expand(101, 4, 8, 8)
+    assert (codec.decode_rgba(codec.encode(alpha))[:, 3, 0, 0].diff() >= 0).all(), "more stays more"
 
 
 def test_keyed_pictures_show_the_same_over_white():
