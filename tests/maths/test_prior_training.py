@@ -1,9 +1,13 @@
 """The prior's data set and training loop: deterministic, resumable to the byte, and able to learn."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+import train_prior as command
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from bloom4d.models.data.prior_dataset import LAYOUTS, PriorDatasetConfig, build_dataset
 from bloom4d.models.data.styles import HELD_OUT_PAIRS
@@ -116,3 +120,20 @@ def test_a_step_without_a_finite_gradient_changes_nothing(data):
     assert not torch.equal(state.networks.denoiser.out[2].weight, before["denoiser.out.2.weight"]), "control: the next good step does something"
     with pytest.raises(ValueError, match="21 steps in a row.*not finite"):
         run(Broken(), state, codec, config, 40)
+
+
+def test_the_command_trains_and_goes_on_from_a_prior_file(host_tree, tmp_path):
+    def train(name, *options):
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file(TextEncoder().state_dict(), folder / "text_lessons.safetensors")  # the lessons themselves take a minute
+        sizes = ["--objects", "2", "--set", "frames_per_batch=8", "--host", str(host_tree), "--folder", str(folder), "--out", str(tmp_path / f"{name}.safetensors")]
+        assert command.main([*sizes, *options]) == 0
+        with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
+            return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+
+    first, weights = train("first", "--steps", "2", "--processes", "2", "--set", "denoiser.passed=0.2", "--set", "denoiser.blocks=[2,1]", "--set", "warmup=1")
+    assert '"passed": 0.2' in first["config"] and '"blocks": [2, 1]' in first["config"] and first["steps"] == "2" and "start" not in first
+    more, later = train("more", "--steps", "1000", "--minutes", "0.03", "--anneal", "--set", "warmup=0", "--start", str(tmp_path / "first.safetensors"))
+    assert json.loads(more["start"])["steps"] == "2" and more["config"] == first["config"] and 0 < int(more["steps"]) < 1000
+    assert torch.equal(later["codec.basis"], weights["codec.basis"]) and not torch.equal(later["unet.out.2.weight"], weights["unet.out.2.weight"])
