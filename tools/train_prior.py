@@ -5,6 +5,7 @@ One process uses one thread, and a GPU where there is one. Several GPUs or machi
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -71,7 +72,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=pack.ROOT / ".train" / "prior", help="data and checkpoints")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="weight file to write when all steps are done")
     parser.add_argument("--host", type=Path, default=Path(os.environ.get("COMFYUI_PATH", pack.ROOT / ".host")), help="the ComfyUI tree (for its tokenizer)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.anneal and options.minutes is None:
+        parser.error("--anneal brings the learning rate down within --minutes: say how many.")
+    if options.processes > 1 and "fork" not in multiprocessing.get_all_start_methods():
+        parser.error("--processes above 1 needs Linux or macOS: leave it out here.")
+    known = [*vars(PriorTrainingConfig()), *(f"denoiser.{name}" for name in vars(JointPriorConfig()))]
+    for assignment in options.set:
+        name, _, value = assignment.partition("=")
+        if name not in known:
+            parser.error(f'--set {assignment}: there is no "{name}". There are: {", ".join(known)}.')
+        try:
+            json.loads(value)
+        except json.JSONDecodeError:
+            parser.error(f"--set {assignment}: NAME=VALUE is needed, with a number or a list such as [2,1] as the value.")
+    return options
 
 
 def settings(assignments: list[str], prefix: str = "") -> dict:

@@ -118,9 +118,10 @@ def train_prior(
 ) -> None:
     """Train `state` up to `config.steps`, or up to the clock time `until` (seconds since the epoch).
 
-    With `anneal` the learning rate ends its cosine by that time; else a later call goes on with it. `tokenise(prompts)` gives (S, 77) ids; `workers` processes prepare batches; `callback(state, loss, rate)` runs after each
-    step on every process, with a loss that may still be under way on its device. Each step draws from a generator of its own,
-    so a resumed run continues exactly.
+    With `anneal` the learning rate ends its cosine by that time; else a later call goes on with it. `tokenise(prompts)` gives
+    (S, 77) ids; `workers` processes prepare batches; `callback(state, loss, rate)` runs after each step on every process, with
+    a loss that may still be under way on its device. Each step draws from a generator of its own, so a resumed run continues
+    exactly. Raises ValueError when no step had finite gradients for a while.
     """
     machine = accelerator()
     networks, optimizer = machine.prepare(state.networks, state.optimizer)

@@ -137,3 +137,18 @@ def test_the_command_trains_and_goes_on_from_a_prior_file(host_tree, tmp_path):
     more, later = train("more", "--steps", "1000", "--minutes", "0.03", "--anneal", "--set", "warmup=0", "--start", str(tmp_path / "first.safetensors"))
     assert json.loads(more["start"])["steps"] == "2" and more["config"] == first["config"] and 0 < int(more["steps"]) < 1000
     assert torch.equal(later["codec.basis"], weights["codec.basis"]) and not torch.equal(later["unet.out.2.weight"], weights["unet.out.2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--set", "learning_speed=1"), 'there is no "learning_speed"'),
+        (("--set", "learning_rate"), "NAME=VALUE is needed"),
+        (("--set", "denoiser.blocks=two"), "NAME=VALUE is needed"),
+        (("--anneal",), "say how many"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_do(words, said, capsys):
+    with pytest.raises(SystemExit):
+        command.main(list(words))
+    assert said in capsys.readouterr().err
