@@ -10,7 +10,7 @@ PROMPT = "a red rose blooming"
 STEPS = (90, 45, 560)
 POLISH_STEPS = 192
 VIDEO_FRAMES, VIDEO_RATE, VIDEO_SIZE = 36, 12.0, 256
-MESH_TIME = 0.8
+MESH_TIME, MESH_DENSITY = 0.8, 8.0  # a tenth of the scene's radius at this density blocks half of the light
 
 ABOUT = """## Text to 4D, on any computer
 
@@ -138,7 +138,7 @@ def add_results(graph: Graph, field):
     video = graph.add("CreateVideo", "Frames to video", images=render[0], fps=VIDEO_RATE)
     graph.add("SaveVideo", "Save video", video=video[0], filename_prefix="bloom4d/text_to_4d")
     graph.column()
-    mesh = graph.add("Bloom4DIsosurface", "Mesh of one instant", field=field, time_start=MESH_TIME)
+    mesh = graph.add("Bloom4DIsosurface", "Mesh of one instant", field=field, time_start=MESH_TIME, threshold=MESH_DENSITY)
     graph.add("SaveGLB", "Save mesh", mesh=mesh[0], filename_prefix="bloom4d/text_to_4d")
     graph.column()
     graph.add("Bloom4DSaveField", "Save field", field=field, filename_prefix="bloom4d/fields/text_to_4d")
