@@ -63,7 +63,8 @@ def test_connections_to_this_machine_pass():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        socket.create_connection(listener.getsockname(), timeout=1).close()
+        with socket.create_connection(listener.getsockname(), timeout=1) as connection:
+            assert connection.getpeername() == listener.getsockname()
 
 
 def test_the_guard_holds_in_a_booted_host_process(tmp_path):
