@@ -80,6 +80,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     known = [*vars(PriorTrainingConfig()), *(f"denoiser.{name}" for name in vars(JointPriorConfig()))]
     for assignment in options.set:
         name, _, value = assignment.partition("=")
+        if options.start and name.startswith("denoiser."):
+            parser.error(f"--set {assignment}: with --start the network's shape is the file's. Leave one of the two out.")
         if name not in known:
             parser.error(f'--set {assignment}: there is no "{name}". There are: {", ".join(known)}.')
         try:

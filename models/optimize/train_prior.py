@@ -21,8 +21,7 @@ from ..networks.prior_conditioning import condition_vector, thumbnail
 from ..networks.text_encoder import TextEncoder
 from .distributed import accelerator
 from .prior_batches import Batch, Batches, PriorTrainingConfig, SceneSource, Tokenise
-
-MOST_SKIPPED = 20  # steps without finite gradients, in a row
+from .workpiece import MOST_SKIPPED
 
 
 class PriorNetworks(nn.Module):

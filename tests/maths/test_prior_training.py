@@ -146,6 +146,7 @@ def test_the_command_trains_and_goes_on_from_a_prior_file(host_tree, tmp_path):
         (("--set", "learning_rate"), "NAME=VALUE is needed"),
         (("--set", "denoiser.blocks=two"), "NAME=VALUE is needed"),
         (("--anneal",), "say how many"),
+        (("--start", "prior.safetensors", "--set", "denoiser.passed=0.2"), "the network's shape is the file's"),
     ],
 )
 def test_the_command_refuses_what_it_cannot_do(words, said, capsys):
