@@ -27,3 +27,6 @@ CAMERAS_4D = io.Custom("CAMERAS_4D")
 
 World: Y up, front +Z, azimuth 0 on +Z growing towards +X; camera-to-world (N, 4, 4) in OpenGL axes; times in [0, 1].
 """
+
+SCORES_4D = io.Custom("SCORES_4D")
+"""The scores of one result (`models/metrics/scores.py: Scores`): a label, numbers by name, notes on how they were measured."""
