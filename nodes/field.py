@@ -13,6 +13,7 @@ from ..models.fields.background import BackgroundConfig
 from ..models.fields.density import DEMO_BLOB, DREAMFUSION_BLOB, MAGIC3D_BLOB
 from ..models.fields.hash_field import DEMO_FIELD, PAPER_FIELD, HashField, HashFieldConfig
 from ..models.fields.hash_grid import HashGridConfig
+from ..models.fields.single_grid import DEMO_SINGLE_GRID, PAPER_SINGLE_GRID, SingleGridConfig, SingleGridField
 from ..models.geometry.isosurface import isosurface
 from ..models.optimize.scene import Scene
 from .cameras import number
@@ -22,10 +23,29 @@ from .sockets import FIELD_4D
 CATEGORY = "4d/field"
 BLOBS = {"soft ball": DEMO_BLOB, "magic3d": MAGIC3D_BLOB, "dreamfusion": DREAMFUSION_BLOB}
 SIZES = {"demo": DEMO_FIELD, "4D-fy": PAPER_FIELD}
+SINGLE_SIZES = {"demo": DEMO_SINGLE_GRID, "4D-fy": PAPER_SINGLE_GRID}
 
 
 def whole(name: str, default: int, low: int, high: int, tooltip: str) -> io.Int.Input:
     return io.Int.Input(name, default=default, min=low, max=high, step=1, tooltip=tooltip)
+
+
+def shared_sizes() -> list:
+    return [
+        whole("time_nodes", 8, 0, 1024, "Most nodes along time; 0: as many as along space (4D-fy)."),
+        whole("table", 15, 8, 24, "Entries per level, as a power of two: 15 is 32768."),
+        whole("hidden", 32, 4, 256, "Width of the decoders."),
+        whole("layers", 1, 1, 4, "Hidden layers of the decoders."),
+    ]
+
+
+def custom_single_size() -> list:
+    return [
+        whole("levels", 7, 1, 24, "Levels of the grid."),
+        whole("coarsest", 8, 2, 256, "Nodes per axis of its coarsest level."),
+        whole("finest", 96, 2, 8192, "Nodes per axis of its finest level."),
+        *shared_sizes(),
+    ]
 
 
 def custom_size() -> list:
@@ -36,60 +56,94 @@ def custom_size() -> list:
         whole("dynamic_levels", 6, 1, 24, "Levels of the dynamic 4D grid; it starts at zero, so the field starts static."),
         whole("dynamic_coarsest", 8, 2, 256, "Nodes per axis of its coarsest level."),
         whole("dynamic_finest", 64, 2, 8192, "Nodes per axis of its finest level."),
-        whole("time_nodes", 8, 0, 1024, "Most nodes along time; 0: as many as along space (4D-fy)."),
-        whole("table", 15, 8, 24, "Entries per level, as a power of two: 15 is 32768."),
-        whole("hidden", 32, 4, 256, "Width of the decoders."),
-        whole("layers", 1, 1, 4, "Hidden layers of the decoders."),
+        *shared_sizes(),
     ]
+
+
+def scene_inputs(sizes: str, custom: list) -> list:
+    """What every new field is asked: its size, the ball it starts as, what lies behind it, its seed."""
+    colour = io.Color.Input("colour", default="#ffffff", tooltip="The background's colour.")
+    return [
+        io.DynamicCombo.Input(
+            "size",
+            options=[io.DynamicCombo.Option("demo", []), io.DynamicCombo.Option("4D-fy", []), io.DynamicCombo.Option("custom", custom)],
+            tooltip=sizes,
+        ),
+        io.Combo.Input("initial_density", options=list(BLOBS), default="soft ball", tooltip="The ball that every scene starts as."),
+        number("blob_radius", 0.55, 0.05, 20, 0.01, "Its radius; the object lives in the unit ball."),
+        io.DynamicCombo.Input(
+            "background",
+            options=[
+                io.DynamicCombo.Option("none", []),
+                io.DynamicCombo.Option("solid", [colour]),
+                io.DynamicCombo.Option("network", [whole("width", 16, 4, 256, "Width of its two hidden layers.")]),
+            ],
+            tooltip="What lies behind the object. none: transparent. network: a colour for every direction, trained (4D-fy).",
+        ),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, step=1, tooltip="Initial values of grids and decoders."),
+    ]
+
+
+def new_scene(field, config, initial_density: str, blob_radius: float, background: dict, seed: int) -> io.NodeOutput:
+    """A field of class `field` and shape `config`, with the ball and the background that were chosen."""
+    blob = replace(BLOBS[initial_density], radius=blob_radius)
+    with gradients():
+        made = field(replace(config, blob=blob, background=background_config(background)), torch.Generator().manual_seed(seed))
+    return io.NodeOutput(Scene(made.requires_grad_(False)))
 
 
 class Bloom4DHashField(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        colour = io.Color.Input("colour", default="#ffffff", tooltip="The background's colour.")
         return io.Schema(
             node_id="Bloom4DHashField",
             display_name="Hash Field",
             category=CATEGORY,
             description="A new 4D scene: static 3D and dynamic 4D hash grids, added and decoded to density and colour (4D-fy).",
             search_aliases=["nerf", "radiance field", "instant ngp", "new scene"],
-            inputs=[
-                io.DynamicCombo.Input(
-                    "size",
-                    options=[io.DynamicCombo.Option("demo", []), io.DynamicCombo.Option("4D-fy", []), io.DynamicCombo.Option("custom", custom_size())],
-                    tooltip="demo: 8 levels up to 96, fast on a CPU. 4D-fy: 16 levels up to 4096, 28 million numbers, for a GPU. custom: your own.",
-                ),
-                io.Combo.Input("initial_density", options=list(BLOBS), default="soft ball", tooltip="The ball that every scene starts as."),
-                number("blob_radius", 0.55, 0.05, 20, 0.01, "Its radius; the object lives in the unit ball."),
-                io.DynamicCombo.Input(
-                    "background",
-                    options=[
-                        io.DynamicCombo.Option("none", []),
-                        io.DynamicCombo.Option("solid", [colour]),
-                        io.DynamicCombo.Option("network", [whole("width", 16, 4, 256, "Width of its two hidden layers.")]),
-                    ],
-                    tooltip="What lies behind the object. none: transparent. network: a colour for every direction, trained (4D-fy).",
-                ),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, step=1, tooltip="Initial values of grids and decoders."),
-            ],
+            inputs=scene_inputs("demo: 8 levels up to 96, fast on a CPU. 4D-fy: 16 levels up to 4096, 28 million numbers, for a GPU. custom: your own.", custom_size()),
             outputs=[FIELD_4D.Output("field", tooltip="A new field, for an optimiser.")],
         )
 
     @classmethod
-    def execute(cls, size, initial_density, blob_radius, background, seed):
-        config = SIZES.get(size["size"]) or custom_config(size)
-        blob = replace(BLOBS[initial_density], radius=blob_radius)
-        with gradients():
-            field = HashField(replace(config, blob=blob, background=background_config(background)), torch.Generator().manual_seed(seed))
-        return io.NodeOutput(Scene(field.requires_grad_(False)))
+    def execute(cls, size, **values):
+        return new_scene(HashField, SIZES.get(size["size"]) or custom_config(size), **values)
+
+
+class Bloom4DSingleGridField(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DSingleGridField",
+            display_name="Single Grid Field",
+            category=CATEGORY,
+            description="A new 4D scene in one 4D hash grid: 4D-fy's ablation without the split into a static and a dynamic grid. Swap it for a Hash Field.",
+            search_aliases=["ablation", "4d hash grid", "without decoupling", "new scene"],
+            inputs=scene_inputs("demo: 7 levels up to 96, 0.67 million numbers, a tenth more than the Hash Field's. 4D-fy: 16 levels up to 4096, 30 million, for a GPU. custom: your own.", custom_single_size()),
+            outputs=[FIELD_4D.Output("field", tooltip="A new field, for an optimiser; its grid learns at a stage's rate_static.")],
+        )
+
+    @classmethod
+    def execute(cls, size, **values):
+        return new_scene(SingleGridField, SINGLE_SIZES.get(size["size"]) or custom_single_config(size), **values)
+
+
+def time_nodes(size: dict) -> dict:
+    """A grid's nodes along time: half of those along space up to a limit, or as many (4D-fy) when the limit is 0."""
+    return {"time_ratio": 0.5, "time_cap": size["time_nodes"]} if size["time_nodes"] else {}
+
+
+def custom_single_config(size: dict) -> SingleGridConfig:
+    """The single grid field's shape from the node's own numbers."""
+    grid = grid_config(4, size["levels"], size["coarsest"], size["finest"], size["table"], **time_nodes(size))
+    return SingleGridConfig(grid, size["hidden"], size["layers"])
 
 
 def custom_config(size: dict) -> HashFieldConfig:
     """The field's shape from the node's own numbers."""
-    cap = {"time_ratio": 0.5, "time_cap": size["time_nodes"]} if size["time_nodes"] else {}
     return HashFieldConfig(
         static=grid_config(3, size["static_levels"], size["static_coarsest"], size["static_finest"], size["table"]),
-        dynamic=grid_config(4, size["dynamic_levels"], size["dynamic_coarsest"], size["dynamic_finest"], size["table"], **cap),
+        dynamic=grid_config(4, size["dynamic_levels"], size["dynamic_coarsest"], size["dynamic_finest"], size["table"], **time_nodes(size)),
         hidden=size["hidden"],
         layers=size["layers"],
     )
@@ -156,4 +210,4 @@ class Bloom4DIsosurface(io.ComfyNode):
         return io.NodeOutput(mesh)
 
 
-NODES = [Bloom4DHashField, Bloom4DIsosurface]
+NODES = [Bloom4DHashField, Bloom4DSingleGridField, Bloom4DIsosurface]

@@ -25,6 +25,9 @@ class Field(Protocol):
     def roles(self) -> dict[str, list[nn.Parameter]]:
         """Parameters under the names static, dynamic, decoder, material and background."""
 
+    def levels(self) -> tuple[int, int]:
+        """How many grid levels follow a stage's static schedule, and how many its dynamic one."""
+
     def set_levels(self, static_active: float, dynamic_active: float) -> None:
         """How many levels take part, for coarse-to-fine training."""
 

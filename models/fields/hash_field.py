@@ -118,6 +118,10 @@ class HashField(nn.Module):
             "background": list(self.distant.parameters()),
         }
 
+    def levels(self) -> tuple[int, int]:
+        """Levels of the static grid, and of the dynamic one."""
+        return self.config.static.levels, self.config.dynamic.levels
+
     def set_levels(self, static_active: float, dynamic_active: float) -> None:
         """Coarse to fine: how many levels of each grid take part; a fraction fades one in. More than there are means all."""
         self.static_active = max(0.0, min(float(static_active), self.config.static.levels))

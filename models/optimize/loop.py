@@ -75,7 +75,8 @@ class Distiller:
         """Gradients of the step's terms, added up in the parameters; returns the rows of the history."""
         step, steps, field = self.step, self.steps, self.work.field
         static, dynamic = self.stage.static_levels.at(step, steps), self.stage.dynamic_levels.at(step, steps)
-        field.set_levels(static * field.config.static.levels, dynamic * field.config.dynamic.levels)
+        static_levels, dynamic_levels = field.levels()
+        field.set_levels(static * static_levels, dynamic * dynamic_levels)
         if self.stage.blob is not None:
             field.set_blob(self.stage.blob.at(step, steps))
         return [self._accumulate(index) for index in self._drawn()]

@@ -7,12 +7,15 @@ import safetensors
 import torch
 from safetensors import safe_open
 
+from ..fields.field import Field
 from ..fields.hash_field import HashField, HashFieldConfig
+from ..fields.single_grid import SingleGridConfig, SingleGridField
 from .checkpoint import write_tensors
 from .history import StageHistory
 from .scene import Scene, describe_field
 
 FORMAT, VERSION, KEY = "bloom4d.field", 1, "bloom4d"
+FIELDS = {HashField.kind: (HashField, HashFieldConfig), SingleGridField.kind: (SingleGridField, SingleGridConfig)}
 
 
 def save_scene(scene: Scene, path: Path) -> None:
@@ -45,11 +48,12 @@ def load_scene(path: Path) -> Scene:
     return Scene(field.requires_grad_(False), tuple(_history(index, stage, tensors) for index, stage in enumerate(document["stages"])))
 
 
-def build_field(description: dict, path: Path) -> HashField:
+def build_field(description: dict, path: Path) -> Field:
     """An empty field of a described kind and shape."""
-    if description["kind"] != HashField.kind:
+    if description["kind"] not in FIELDS:
         raise ValueError(f'"{path.name}" holds a field of kind "{description["kind"]}", which this version does not know. Update Bloom4D.')
-    return HashField(HashFieldConfig.from_dict(description["config"]), torch.Generator().manual_seed(0))
+    field, config = FIELDS[description["kind"]]
+    return field(config.from_dict(description["config"]), torch.Generator().manual_seed(0))
 
 
 def _document(metadata: dict | None, path: Path) -> dict:

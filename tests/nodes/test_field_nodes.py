@@ -290,6 +290,23 @@ def test_field_sizes_and_backgrounds(nodes):
         nodes["field"].custom_config({**TINY, "static_finest": 2})
 
 
+def test_a_single_grid_field_takes_the_place_of_a_hash_field(nodes, oracle_model, output):
+    node = nodes["field"].Bloom4DSingleGridField
+    demo = call(node, size={"size": "demo"}, background={"background": "none"}, seed=3)[0]
+    assert demo.field.config.grid.levels == 7 and not torch.equal(demo.field.grid.table, call(node, size={"size": "demo"}, background={"background": "none"})[0].field.grid.table)
+    tiny = {"size": "custom", "levels": 3, "coarsest": 4, "finest": 16, "time_nodes": 4, "table": 10, "hidden": 16, "layers": 1}
+    field = call(node, size=tiny, background={"background": "none"}, blob_radius=0.4)[0]
+    assert [level.nodes for level in field.field.config.grid.layout] == [(4, 4, 4, 2), (8, 8, 8, 4), (16, 16, 16, 4)] and field.field.blob_radius == 0.4
+    assert nodes["field"].custom_single_config({**tiny, "time_nodes": 0}).grid.time_cap is None
+    before = state(field)
+    scene, losses, _ = optimise(nodes, field, tiny_stage(nodes, oracle_model))
+    assert same(before, state(field)) and not same(before, state(scene)) and len(losses["loss"]) == 6
+    loaded = call(nodes["files"].Bloom4DLoadField, path=call(nodes["files"].Bloom4DSaveField, field=scene)[0])[0]
+    assert same(state(scene), state(loaded)) and loaded.field.kind == "single grid"
+    with pytest.raises(ValueError, match="Swap them"):
+        nodes["field"].custom_single_config({**tiny, "finest": 2})
+
+
 def test_isosurface_is_a_mesh_batch_over_time(nodes):
     field = tiny_field(nodes)
     mesh = call(nodes["field"].Bloom4DIsosurface, field=field, times=2, time_start=0.0, resolution=24, threshold=10.0)[0]
