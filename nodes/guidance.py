@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from comfy_api.latest import io
 
 from ..models.guidance.distillation import SHARING, WEIGHTINGS, Distillation
@@ -32,6 +33,15 @@ class PriorSource:
         """A context manager that gives the model back to the host."""
         size = (self.size, self.size) if self.size else None
         return DrawingPrior(self.model, self.vae, self.positives, self.negative, size, one_at_a_time=self.one_at_a_time)
+
+    def devices(self) -> tuple[torch.device, torch.device]:
+        """Where the MODEL and its VAE compute: the host's choice, or that of its Select Device nodes."""
+        return self.model.load_device, self.vae.device
+
+    def place(self) -> str:
+        """The same in words."""
+        model, vae = self.devices()
+        return f"{type(self.model.model).__name__} on {model}, its VAE on {vae}"
 
     def notes(self) -> list[str]:
         """What the text encoder had to say about the prompts, each once."""

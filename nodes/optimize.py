@@ -20,7 +20,7 @@ from ..models.render.volume import VolumeRenderer
 from .cameras import number
 from .curves import curves_json, draw_curves
 from .host import paths
-from .runner import HostStage, RunPlan, distil, loss_map, named_apart, notes_of, picture_of, refine
+from .runner import HostStage, RunPlan, apart, distil, loss_map, named_apart, notes_of, picture_of, places_of, refine
 from .sockets import FIELD_4D, GUIDANCE_4D, RENDERER_4D, STAGE_4D
 
 CATEGORY = "4d/optimize"
@@ -118,8 +118,8 @@ def plan_of(resume, checkpoint, filename_prefix, preview_interval, checkpoint_in
 
 
 def finished(scene, renderer, sources) -> io.NodeOutput:
-    """A run's outputs, and as text what there is to say about its prompts."""
-    notes = notes_of(sources)
+    """A run's outputs, and as text what there is to say about its prompts, and about devices where there are several."""
+    notes = "\n".join(filter(None, [notes_of(sources), places_of(sources) if apart(sources) else ""]))
     return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer), ui={"text": (notes,)} if notes else None)
 
 

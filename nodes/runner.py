@@ -1,5 +1,6 @@
 """Running an optimisation inside a node: run folder, resume, priors, progress, pictures."""
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -90,6 +91,7 @@ def work(scene: Scene, sources: tuple[PriorSource, ...], begin: Callable, name: 
         priors = [open_things.enter_context(source.open()) for source in sources]
         job = begin(Scene(scene.field.clone().to(device), scene.history), priors, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
         resume(job, store, plan)
+        logging.info("Bloom4D: %s", places_of(sources))
         run(job, store, HostCallback(total=job.steps, first=job.step, note=notes_of(sources)), plan.pace)
         finished = job.scene()
         return Scene(finished.field.to("cpu"), finished.history)
@@ -98,6 +100,18 @@ def work(scene: Scene, sources: tuple[PriorSource, ...], begin: Callable, name: 
 def notes_of(sources: tuple[PriorSource, ...]) -> str:
     """What there is to say about the prompts, a line each, each once."""
     return "\n".join(dict.fromkeys(note for source in sources for note in source.notes()))
+
+
+def places_of(sources: tuple[PriorSource, ...]) -> str:
+    """Where the field renders and where each prior computes, in words."""
+    priors = dict.fromkeys(source.place() for source in sources)
+    return "; ".join([f"The field renders on {comfy.model_management.get_torch_device()}", *priors])
+
+
+def apart(sources: tuple[PriorSource, ...]) -> bool:
+    """Whether a prior computes on another device than the renderer (the host's Select Device nodes move it)."""
+    here = comfy.model_management.get_torch_device()
+    return any(device != here for source in sources for device in source.devices())
 
 
 def resume(job: Job, store: CheckpointStore, plan: RunPlan) -> None:

@@ -73,7 +73,7 @@ def encode_with_gradient(vae, rgb: Tensor, alpha: Tensor | None = None, one_at_a
 
     rgb (B, H, W, 3) in [0, 1]. Where `accepts_alpha(vae)`, rgb is premultiplied and alpha (B, H, W) is encoded with it (fully
     opaque when None); elsewhere composite before. Returns float32 (B, C, h, w), or (1, C, F, h, w) of a video VAE, which takes
-    the pictures as one clip. The posterior's mode is taken, as the host does.
+    the pictures as one clip, on the pictures' device, wherever the VAE lies. The posterior's mode is taken, as the host does.
 
     `one_at_a_time` keeps no activations: forward runs without a graph and backward encodes each picture again with one. Exact,
     because every picture is its own sample; a video VAE's clip is one sample and its graph is built whole, in backward only.
@@ -103,10 +103,10 @@ def _pixels(vae, rgb: Tensor, alpha: Tensor | None) -> Tensor:
 def _forward(vae, pixels: Tensor) -> Tensor:
     model = vae.first_stage_model
     with differentiable(model), comfy.model_management.cuda_device_context(vae.device):
-        pixels = pixels.to(vae.vae_dtype)
+        picture = pixels.to(vae.vae_dtype)
         if getattr(model, "comfy_has_chunked_io", False):
-            return model.encode(pixels, device=vae.device).float()
-        return model.encode(pixels.to(vae.device)).float()
+            return model.encode(picture, device=vae.device).to(pixels.device, torch.float32)
+        return model.encode(picture.to(vae.device)).to(pixels.device, torch.float32)
 
 
 class _Recomputed(torch.autograd.Function):
