@@ -2,9 +2,7 @@
 
 import importlib.util
 import platform
-import re
 from importlib import metadata
-from pathlib import Path
 
 import comfy.model_management as management
 import comfyui_version
@@ -12,16 +10,10 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..models.render.backend import OPERATIONS, backends, choose
+from .host import pack
 
-PACK = Path(__file__).resolve().parent.parent
 PACKAGES = ("torchvision", "numpy", "comfyui-frontend-package")
 REQUIRED = {"diffusers": "diffusers", "scikit-image": "skimage", "pygltflib": "pygltflib"}  # distribution: module
-
-
-def pack_version() -> str:
-    """The version in `pyproject.toml`, the only place that states it."""
-    text = (PACK / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
 
 
 def version_of(package: str) -> str:
@@ -62,7 +54,7 @@ def backend_lines() -> list[str]:
 def report() -> str:
     """Versions, device and backends, one fact per line."""
     lines = [
-        f"Bloom4D {pack_version()}, ComfyUI {comfyui_version.__version__}",
+        f"Bloom4D {pack.version()}, ComfyUI {comfyui_version.__version__}",
         f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}",
         f"torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}",
         "Packages: " + ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),

@@ -5,12 +5,18 @@ import importlib
 from comfy_api.latest import ComfyExtension
 
 from .host.paths import register_model_folder
+from .host.provenance import mark_prompt
 
 MODULES = ("environment", "prior", "field", "cameras", "render", "guidance", "optimize", "files", "procedural")
 
 
 class Bloom4DExtension(ComfyExtension):
     """Registers every node of `MODULES`; an import that fails is an error of the whole pack, never a silent gap."""
+
+    async def on_load(self):
+        from server import PromptServer  # not there in a process without a server
+
+        PromptServer.instance.add_on_prompt_handler(mark_prompt)
 
     async def get_node_list(self):
         register_model_folder()  # before the schemas list its files

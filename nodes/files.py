@@ -1,13 +1,13 @@
 """Fields as files in the host's output folder."""
 
-import os
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
 from ..models.optimize.scene_files import load_scene, save_scene
-from .host import paths
+from .host import paths, provenance
+from .host.content import content_of
 from .sockets import FIELD_4D
 
 CATEGORY = "4d/files"
@@ -34,7 +34,7 @@ class Bloom4DSaveField(io.ComfyNode):
     @classmethod
     def execute(cls, field, filename_prefix):
         path = paths.output_file(filename_prefix, "safetensors")
-        save_scene(field, path)
+        save_scene(field, path, provenance.of(cls.hidden))
         name = path.relative_to(Path(folder_paths.get_output_directory()).resolve()).as_posix() if path.is_absolute() else path.as_posix()
         file = {"filename": path.name, "subfolder": name.rpartition("/")[0], "type": "output"}
         return io.NodeOutput(name, ui={"text": (name,), "files": (file,)})
@@ -65,7 +65,7 @@ class Bloom4DLoadField(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, path, **values):
         file = field_path(path)
-        return os.stat(file).st_mtime_ns if file.is_file() else ""
+        return content_of(file) if file.is_file() else ""
 
     @classmethod
     def execute(cls, path):

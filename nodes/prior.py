@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..models.geometry.cameras import CameraPath, Cameras, CameraSampler
 from ..models.networks.patch_codec import key_white
 from ..models.networks.prior_conditioning import thumbnail
+from .host.content import content_of
 from .host.prior import load_clip, load_model, load_vae
 from .sockets import CAMERAS_4D
 
@@ -54,8 +55,7 @@ class Bloom4DEmbeddedPriorLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, prior, **kwargs):
-        status = Path(prior_path(prior)).stat()
-        return f"{status.st_mtime_ns}:{status.st_size}"
+        return content_of(prior_path(prior))
 
     @classmethod
     def execute(cls, prior):

@@ -140,9 +140,9 @@ class Client:
         data = content.get("data") or {}
         return Event(content["type"], data) if data.get("prompt_id") == prompt_id else None
 
-    async def run(self, prompt: dict, on_event=None) -> Run:
+    async def run(self, prompt: dict, on_event=None, extra_data: dict | None = None) -> Run:
         """Queue, follow to the end, and fetch the outputs."""
-        result = Run(await self.queue(prompt))
+        result = Run(await self.queue(prompt, extra_data))
         async for event in self.events(result.prompt_id):
             result.events.append(event)
             if on_event is not None:

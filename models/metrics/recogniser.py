@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
+
+from ..formats.header import order_metadata
 
 KIND = "bloom4d.recogniser"
 
@@ -86,7 +88,7 @@ def save_recogniser(path: Path, network: Recogniser, card: dict[str, str]) -> No
     """Write float16 weights with the configuration in the metadata (through a temporary name)."""
     unfinished = path.with_suffix(".part")
     metadata = {"kind": KIND, "format": "1", "config": json.dumps(asdict(network.config)), **card}
-    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, unfinished, metadata)
+    unfinished.write_bytes(order_metadata(save({name: value.half().contiguous() for name, value in network.state_dict().items()}, metadata)))
     os.replace(unfinished, path)
 
 

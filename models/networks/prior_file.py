@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from ..formats.header import order_metadata
 from .joint_prior import JointPrior, JointPriorConfig
 from .patch_codec import PatchCodec, PatchCodecConfig
 from .text_encoder import TextEncoder, TextEncoderConfig
@@ -41,7 +42,7 @@ def save_prior(path: Path, denoiser: JointPrior, text: TextEncoder, codec: Patch
     configs = {"denoiser": asdict(denoiser.config), "text": asdict(text.config), "codec": asdict(codec.config)}
     metadata = {"kind": KIND, "format": str(FORMAT), "config": json.dumps(configs, sort_keys=True), **card}
     unfinished = Path(path).with_suffix(".part")
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, unfinished, metadata)
+    unfinished.write_bytes(order_metadata(save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata)))
     os.replace(unfinished, path)
 
 

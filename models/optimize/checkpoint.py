@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
+
+from ..formats.header import order_metadata
 
 FORMAT, VERSION = "bloom4d.checkpoint", 1
 KEPT = 2
@@ -47,21 +49,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
-    """Write tensors so that `path` holds either its old content or all of them; returns the file's SHA-256.
-
-    `metadata` may hold one key at most: the library writes several in no fixed order.
-    """
-    assert metadata is None or len(metadata) == 1
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        digest = _sha256(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
+    """Write tensors so that `path` holds either its old content or all of them, equal ones as equal bytes; returns the file's SHA-256."""
+    # the library's own writing of files leaves .tmpXXXXXX behind after a kill, and files that nobody else may read
+    data = order_metadata(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

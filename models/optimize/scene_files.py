@@ -10,15 +10,16 @@ from safetensors import safe_open
 from ..fields.field import Field
 from ..fields.hash_field import HashField, HashFieldConfig
 from ..fields.single_grid import SingleGridConfig, SingleGridField
+from ..formats.provenance import KEY, Provenance
 from .checkpoint import write_tensors
 from .history import StageHistory
 from .scene import Scene, describe_field
 
-FORMAT, VERSION, KEY = "bloom4d.field", 1, "bloom4d"
+FORMAT, VERSION = "bloom4d.field", 1
 FIELDS = {HashField.kind: (HashField, HashFieldConfig), SingleGridField.kind: (SingleGridField, SingleGridConfig)}
 
 
-def save_scene(scene: Scene, path: Path) -> None:
+def save_scene(scene: Scene, path: Path, provenance: Provenance = Provenance()) -> None:
     """Write a scene so that `path` holds it whole or stays as it was; OSError in plain words when the disk is full."""
     tensors = {f"field.{name}": value for name, value in scene.field.state_dict().items()}
     for index, history in enumerate(scene.history):
@@ -26,7 +27,7 @@ def save_scene(scene: Scene, path: Path) -> None:
     stages = [history.describe() for history in scene.history]
     document = {"format": FORMAT, "version": VERSION, "field": describe_field(scene.field), "stages": stages}
     try:
-        write_tensors(path, tensors, {KEY: json.dumps(document, sort_keys=True)})
+        write_tensors(path, tensors, provenance.metadata(document))
     except (OSError, safetensors.SafetensorError) as error:
         raise OSError(f"The field could not be written to {path} ({error}). Free some disk space, or choose another folder.") from error
 

@@ -31,14 +31,14 @@ class Server:
 
         return asyncio.run(main())
 
-    def run(self, prompt: dict, on_event=None, expect: str | None = "success") -> client.Run:
+    def run(self, prompt: dict, on_event=None, expect: str | None = "success", extra_data: dict | None = None) -> client.Run:
         """Queue a prompt, wait for its end and assert how it ended; `on_event(event, prompt_id, client)` may act meanwhile."""
         async def use(connection):
             async def act(event, prompt_id):
                 if on_event is not None:
                     await on_event(event, prompt_id, connection)
 
-            return await connection.run(prompt, act)
+            return await connection.run(prompt, act, extra_data)
 
         result = self._with_client(use)
         assert expect in (None, result.status), (result.status, [event.data for event in result.of("execution_error")])

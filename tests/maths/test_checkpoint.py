@@ -95,17 +95,17 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path):
     assert store.latest().step == 10
 
 
-@pytest.mark.parametrize("moment", ["save_file", "fsync", "replace"])
+@pytest.mark.parametrize("moment", ["save", "fsync", "replace"])
 def test_interrupt_inside_a_write_leaves_the_old_one_whole(tmp_path, monkeypatch, moment):
     from bloom4d.models.optimize import checkpoint
 
     store = store_with(tmp_path, 10)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    target = checkpoint if moment == "save_file" else checkpoint.os
+    target = checkpoint if moment == "save" else checkpoint.os
     original = getattr(target, moment)
 
     def interrupted(*args, **kwargs):
-        if moment == "save_file":
+        if moment == "save":
             original(*args, **kwargs)
         raise KeyboardInterrupt
 

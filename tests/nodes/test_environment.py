@@ -11,7 +11,7 @@ def test_report_names_versions_device_and_backends(comfy):
     with torch.inference_mode():
         text, = environment.Bloom4DEnvironment.execute().result
     lines = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    assert text.startswith(f"Bloom4D {environment.pack_version()}, ComfyUI ")
+    assert text.startswith(f"Bloom4D {environment.pack.version()}, ComfyUI ")
     assert "cpu" in lines["Device"] and lines["Backend of hash grid"].startswith("torch")
     assert os.path.expanduser("~") not in text and os.sep + "home" not in text
 
