@@ -1,16 +1,15 @@
 """4D-fy's scene: a static 3D and a dynamic 4D hash grid, added, decoded to density and colour."""
 
-import copy
 import dataclasses
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from .background import Background, BackgroundConfig
+from .background import BackgroundConfig
+from .decoded_field import DecodedField
 from .density import DEMO_BLOB, MAGIC3D_BLOB, DensityBlob
 from .hash_grid import FEATURES, HashGrid, HashGridConfig
-from .mlp import MLP
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ DEMO_FIELD = HashFieldConfig(
 )
 
 
-class HashField(nn.Module):
+class HashField(DecodedField):
     """Density and colour at positions in [-1, 1]^3 and times in [0, 1] (4D-fy, section 3.1: features of both grids are added).
 
     The dynamic table starts at zero, so the field is exactly static until something trains it. Levels and the blob's radius
@@ -69,23 +68,8 @@ class HashField(nn.Module):
         with torch.no_grad():
             self.dynamic.table.zero_()
         self.width = FEATURES * max(config.static.levels, config.dynamic.levels)
-        hidden = [config.hidden] * config.layers
-        self.density_decoder = MLP((self.width, *hidden, 1), generator)
-        self.colour_decoder = MLP((self.width, *hidden, 3), generator)
-        self.distant = Background(config.background, generator)
+        self.add_decoders(self.width, generator)
         self.static_active, self.dynamic_active = float(config.static.levels), float(config.dynamic.levels)
-        self.blob_radius = config.blob.radius
-
-    def forward(self, positions: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Density (M,) and colour (M, 3) at `positions` (M, 3) and `times` (M,)."""
-        features = self.features(positions, times)
-        decoded = self.density_decoder(features)[:, 0]
-        return self.config.blob.density(decoded, positions, self.blob_radius), torch.sigmoid(self.colour_decoder(features))
-
-    def density(self, positions: Tensor, times: Tensor) -> Tensor:
-        """Density (M,) alone: for occupancy, normals and surfaces."""
-        decoded = self.density_decoder(self.features(positions, times))[:, 0]
-        return self.config.blob.density(decoded, positions, self.blob_radius)
 
     def features(self, positions: Tensor, times: Tensor) -> Tensor:
         """Added features (M, width) of both grids; the shorter one is padded with zeros."""
@@ -103,20 +87,9 @@ class HashField(nn.Module):
             return True
         return not (table.requires_grad and torch.is_grad_enabled()) and not table.any()
 
-    def background(self, directions: Tensor) -> Tensor | None:
-        """Colour (R, 3) infinitely far along unit `directions` (R, 3); None without a background."""
-        return self.distant(directions)
-
     def roles(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by what they are for; stages train and freeze by these names."""
-        decoders = [*self.density_decoder.parameters(), *self.colour_decoder.parameters()]
-        return {
-            "static": [self.static.table],
-            "dynamic": [self.dynamic.table],
-            "decoder": decoders,
-            "material": [],
-            "background": list(self.distant.parameters()),
-        }
+        return {**super().roles(), "static": [self.static.table], "dynamic": [self.dynamic.table]}
 
     def levels(self) -> tuple[int, int]:
         """Levels of the static grid, and of the dynamic one."""
@@ -127,17 +100,6 @@ class HashField(nn.Module):
         self.static_active = max(0.0, min(float(static_active), self.config.static.levels))
         self.dynamic_active = max(0.0, min(float(dynamic_active), self.config.dynamic.levels))
 
-    def set_blob(self, radius: float) -> None:
-        """Set the radius of the density blob (4D-fy: .5 -> 5 over the last stage, so that parts may leave the centre)."""
-        if radius <= 0:
-            raise ValueError(f"A density blob's radius must be above 0, not {radius:g}.")
-        self.blob_radius = float(radius)
-
-    def clone(self) -> "HashField":
-        """An independent copy with the same values; parameters are trainable, whatever the original's are."""
-        other = copy.deepcopy(self)
-        return other.requires_grad_(True)
-
     def get_extra_state(self) -> Tensor:
         """The scheduled values, so that a saved field renders as it did."""
         return torch.tensor([self.static_active, self.dynamic_active, self.blob_radius], dtype=torch.float64)
@@ -146,8 +108,3 @@ class HashField(nn.Module):
         static_active, dynamic_active, radius = state.tolist()
         self.set_levels(static_active, dynamic_active)
         self.set_blob(radius)
-
-
-def config_dict(config: HashFieldConfig) -> dict:
-    """The configuration as plain values for JSON."""
-    return dataclasses.asdict(config)

@@ -1,15 +1,14 @@
 """4D-fy's row "w/ single hash grid": one 4D hash grid holds shape and motion together."""
 
-import copy
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from .background import Background, BackgroundConfig
+from .background import BackgroundConfig
+from .decoded_field import DecodedField
 from .density import DEMO_BLOB, MAGIC3D_BLOB, DensityBlob
 from .hash_grid import FEATURES, HashGrid, HashGridConfig
-from .mlp import MLP
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ DEMO_SINGLE_GRID = SingleGridConfig(  # 7 levels of 2^16 rows: a tenth more numb
 )
 
 
-class SingleGridField(nn.Module):
+class SingleGridField(DecodedField):
     """Density and colour at positions in [-1, 1]^3 and times in [0, 1], decoded from one 4D grid (4D-fy, supplement, table 3).
 
     The grid has the role "static": every term and stage trains it, the shape stages too, at the rate of the static grid. There is
@@ -62,23 +61,8 @@ class SingleGridField(nn.Module):
         generator = generator or torch.Generator().manual_seed(0)
         self.config = config
         self.grid = HashGrid(config.grid, generator)
-        hidden = [config.hidden] * config.layers
-        self.density_decoder = MLP((FEATURES * config.grid.levels, *hidden, 1), generator)
-        self.colour_decoder = MLP((FEATURES * config.grid.levels, *hidden, 3), generator)
-        self.distant = Background(config.background, generator)
+        self.add_decoders(FEATURES * config.grid.levels, generator)
         self.active = float(config.grid.levels)
-        self.blob_radius = config.blob.radius
-
-    def forward(self, positions: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Density (M,) and colour (M, 3) at `positions` (M, 3) and `times` (M,)."""
-        features = self.features(positions, times)
-        decoded = self.density_decoder(features)[:, 0]
-        return self.config.blob.density(decoded, positions, self.blob_radius), torch.sigmoid(self.colour_decoder(features))
-
-    def density(self, positions: Tensor, times: Tensor) -> Tensor:
-        """Density (M,) alone: for occupancy, normals and surfaces."""
-        decoded = self.density_decoder(self.features(positions, times))[:, 0]
-        return self.config.blob.density(decoded, positions, self.blob_radius)
 
     def features(self, positions: Tensor, times: Tensor) -> Tensor:
         """Features (M, 2 x levels) of the grid."""
@@ -90,19 +74,9 @@ class SingleGridField(nn.Module):
         """Whether time changes nothing now: only while no level takes part."""
         return self.active == 0
 
-    def background(self, directions: Tensor) -> Tensor | None:
-        """Colour (R, 3) infinitely far along unit `directions` (R, 3); None without a background."""
-        return self.distant(directions)
-
     def roles(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by what they are for; the one grid counts as static, and no parameter as dynamic."""
-        return {
-            "static": [self.grid.table],
-            "dynamic": [],
-            "decoder": [*self.density_decoder.parameters(), *self.colour_decoder.parameters()],
-            "material": [],
-            "background": list(self.distant.parameters()),
-        }
+        return {**super().roles(), "static": [self.grid.table]}
 
     def levels(self) -> tuple[int, int]:
         """How many levels follow a stage's static schedule, and its dynamic one."""
@@ -111,17 +85,6 @@ class SingleGridField(nn.Module):
     def set_levels(self, static_active: float, dynamic_active: float) -> None:
         """Coarse to fine: how many levels of the grid take part; a fraction fades one in. The dynamic number has nothing to set."""
         self.active = max(0.0, min(float(static_active), self.config.grid.levels))
-
-    def set_blob(self, radius: float) -> None:
-        """Set the radius of the density blob (4D-fy: .5 -> 5 over the last stage, so that parts may leave the centre)."""
-        if radius <= 0:
-            raise ValueError(f"A density blob's radius must be above 0, not {radius:g}.")
-        self.blob_radius = float(radius)
-
-    def clone(self) -> "SingleGridField":
-        """An independent copy with the same values; parameters are trainable, whatever the original's are."""
-        other = copy.deepcopy(self)
-        return other.requires_grad_(True)
 
     def get_extra_state(self) -> Tensor:
         """The scheduled values, so that a saved field renders as it did."""
