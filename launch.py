@@ -2,6 +2,7 @@
 """Bloom4D from a bare machine: prepare ComfyUI and Python packages once, then run one of our tools with them.
 
     python3 launch.py run [WORKFLOW]    queue a workflow in a real ComfyUI and copy its results here
+    python3 launch.py run --prompts F   the same for every row of a txt, csv or jsonl file
     python3 launch.py ui                open the same ComfyUI in a browser
     python3 launch.py test [--fast]     run the tests
     python3 launch.py train NAME        train a weight file that the pack ships

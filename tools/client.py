@@ -2,6 +2,7 @@
 
 import json
 import struct
+import urllib.parse
 import uuid
 from dataclasses import dataclass, field
 
@@ -9,6 +10,19 @@ import aiohttp
 
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4  # binary event types of the host
+
+
+def base_url(address: str) -> str:
+    """The URL below which a host answers, of `name:port` or of an http(s) URL with or without a path; ValueError says what is wrong."""
+    url = address if "://" in address else f"http://{address}"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise ValueError(f"{address} is no address of a ComfyUI: write http://NAME:PORT or https://NAME/PATH, without anything after it.")
+    return url.rstrip("/")
 
 
 class Rejected(RuntimeError):
@@ -84,31 +98,41 @@ def title_of(prompt: dict, node_id: str) -> str:
 
 
 class Client:
-    """An open websocket and HTTP session to one host: `async with Client(address) as client`."""
+    """An open websocket and HTTP session to one host: `async with Client(address) as client`.
+
+    address: "name:port", or an http or https URL with any path; ConnectionError or aiohttp.ClientError when nobody answers.
+    """
 
     def __init__(self, address: str):
-        self.url = f"http://{address}"
+        self.url = base_url(address)
         self.id = uuid.uuid4().hex
 
     async def __aenter__(self):
-        self.session = aiohttp.ClientSession(self.url)
-        self.socket = await self.session.ws_connect(f"/ws?clientId={self.id}", max_msg_size=0)
+        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=300))
+        try:
+            await self._open_socket()
+        except BaseException:
+            await self.session.close()
+            raise
+        return self
+
+    async def _open_socket(self):
+        self.socket = await self.session.ws_connect(f"{self.url}/ws?clientId={self.id}", max_msg_size=0, heartbeat=120)
         # without this first message the host sends previews that do not say which node they belong to
         await self.socket.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
-        return self
 
     async def __aexit__(self, *_):
         await self.socket.close()
         await self.session.close()
 
     async def get_json(self, path: str):
-        async with self.session.get(path) as response:
+        async with self.session.get(self.url + path) as response:
             response.raise_for_status()
             return await response.json()
 
     async def post(self, path: str, body: dict):
         """(status, JSON or None) of a POST; the host answers some with an empty body."""
-        async with self.session.post(path, json=body) as response:
+        async with self.session.post(self.url + path, json=body) as response:
             text = await response.text()
             return response.status, json.loads(text) if text.startswith(("{", "[")) else None
 
@@ -116,8 +140,10 @@ class Client:
         """Queue a prompt and return its id; anything but a full acceptance raises `Rejected`."""
         body = {"prompt": prompt, "client_id": self.id, "extra_data": extra_data or {}}
         status, answer = await self.post("/prompt", body)
+        if answer is None:
+            raise Rejected(f"the host answered with status {status} and no explanation", {})
         if status != 200 or answer["node_errors"]:
-            raise Rejected(explain_rejection(answer or {}, prompt), answer)
+            raise Rejected(explain_rejection(answer, prompt), answer)
         return answer["prompt_id"]
 
     async def events(self, prompt_id: str):
@@ -142,11 +168,15 @@ class Client:
 
     async def run(self, prompt: dict, on_event=None, extra_data: dict | None = None) -> Run:
         """Queue, follow to the end, and fetch the outputs."""
-        result = Run(await self.queue(prompt, extra_data))
-        async for event in self.events(result.prompt_id):
+        return await self.follow(await self.queue(prompt, extra_data), on_event)
+
+    async def follow(self, prompt_id: str, on_event=None) -> Run:
+        """Follow a queued prompt to its end and fetch the outputs."""
+        result = Run(prompt_id)
+        async for event in self.events(prompt_id):
             result.events.append(event)
             if on_event is not None:
-                await on_event(event, result.prompt_id)
+                await on_event(event, prompt_id)
         result.status = next(event.kind for event in reversed(result.events) if event.kind in ENDS).removeprefix("execution_")
         history = await self.get_json(f"/history/{result.prompt_id}")
         result.outputs = history.get(result.prompt_id, {}).get("outputs", {})
@@ -155,8 +185,15 @@ class Client:
     async def interrupt(self, prompt_id: str):
         await self.post("/interrupt", {"prompt_id": prompt_id})
 
+    async def cancel(self, prompt_id: str) -> bool:
+        """Interrupt a prompt, or take it out of the queue; True when it had not begun, so that nothing more will be told of it."""
+        waiting = any(entry[1] == prompt_id for entry in (await self.get_json("/queue"))["queue_pending"])
+        await self.post("/queue", {"delete": [prompt_id]})
+        await self.interrupt(prompt_id)
+        return waiting and all(entry[1] != prompt_id for entry in (await self.get_json("/queue"))["queue_running"])
+
     async def view(self, file: dict) -> bytes:
         """Bytes of a file that an output names: {filename, subfolder, type}."""
-        async with self.session.get("/view", params={key: file[key] for key in ("filename", "subfolder", "type")}) as response:
+        async with self.session.get(self.url + "/view", params={key: file[key] for key in ("filename", "subfolder", "type")}) as response:
             response.raise_for_status()
             return await response.read()

@@ -68,12 +68,12 @@ class Host:
             if self.process.poll() is not None:
                 raise HostFailed(f"ComfyUI ended with code {self.process.returncode} while starting; its log is {self.log}\n"
                                  + self.log_text()[-2000:])
-            if self._answers():
+            if self.answers():
                 return
             time.sleep(0.1)
         raise HostFailed(f"ComfyUI did not answer within {self.wait:.0f} s; its log is {self.log}")
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             with urllib.request.urlopen(self.url + "/queue", timeout=5) as response:
                 return response.status == 200

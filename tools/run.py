@@ -2,6 +2,10 @@
 
 Starts ComfyUI on a free local port, queues the workflow, shows a line per node, copies what it saved to --out and ends ComfyUI.
 Interrupted or killed runs go on from their last checkpoint when the same command is given again.
+
+A prompts file runs a workflow many times on one ComfyUI: a prompt a line (.txt), columns named Title.input, prompt or seed (.csv),
+or objects with such keys (.jsonl). " | " between values of a csv cell, or a list in jsonl, is a grid. Each row gets a folder in
+--out and a line in OUT/manifest.jsonl; `launch.py table OUT` shows scores.
 """
 
 import argparse
@@ -11,8 +15,10 @@ import sys
 import time
 from pathlib import Path
 
+import interrupt
 import show
 import workflow
+from results import files_of, inside
 
 DEFAULT = "text_to_4d_demo"
 INTERRUPTED = 130
@@ -25,6 +31,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="seed for every node that has one")
     parser.add_argument("--set", action="append", default=[], metavar="TITLE.INPUT=VALUE", help="change one value; repeatable")
     parser.add_argument("--out", type=Path, default=Path("output"), help="folder for copies of the results (default output/)")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="run every row of a .txt, .csv or .jsonl file; finished rows are skipped")
+    parser.add_argument("--seeds", type=seeds_of, default=[], metavar="0,1,2", help="with --prompts: every row with each of these seeds")
+    parser.add_argument("--host", metavar="URL", help="use the ComfyUI that runs at this address instead of starting one")
     parser.add_argument("--previews", action="store_true", help="also keep every preview picture, in OUT/previews")
     parser.add_argument("--keep", action="store_true", help="leave ComfyUI running afterwards, until Ctrl-C")
     return parser.parse_args()
@@ -42,23 +51,44 @@ def read_workflow(options: argparse.Namespace) -> dict:
     return prompt
 
 
-class Interrupter:
-    """Ctrl-C: once asks the host to interrupt the prompt, twice ends everything."""
+def read_rows(options: argparse.Namespace, prompt: dict) -> list | None:
+    """The rows of --prompts, None without it; options that exclude one another are a WorkflowError."""
+    if options.keep and options.host is not None:
+        raise workflow.WorkflowError("--keep does not go together with --host: a server that runs already stays as it is.")
+    if options.prompts is None:
+        if options.seeds:
+            raise workflow.WorkflowError("--seeds needs --prompts FILE: for a single run use --seed.")
+        return None
+    from batch import rows
 
-    def __init__(self):
-        self.loop = asyncio.get_running_loop()
-        self.pressed = asyncio.Event()
-        signal.signal(signal.SIGINT, self._handle)
+    given = {"--seed": options.seed is not None and options.seeds, "--previews": options.previews, "--keep": options.keep}
+    for name, present in given.items():
+        if present:
+            raise workflow.WorkflowError(f"{name} does not go together with {'--seeds' if name == '--seed' else '--prompts'}: leave one of them away.")
+    return rows.read_rows(options.prompts, prompt, options.seeds)
 
-    def _handle(self, *_):
-        if self.pressed.is_set():
-            raise KeyboardInterrupt
-        self.loop.call_soon_threadsafe(self.pressed.set)
 
-    async def watch(self, connection, prompt_id: str):
-        await self.pressed.wait()
-        print("\nInterrupting; Ctrl-C again ends at once.", flush=True)
-        await connection.interrupt(prompt_id)
+def seeds_of(text: str) -> list[int]:
+    """The whole numbers of "0,1,2"."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" are no seeds: write whole numbers with commas between them, as in 0,1,2') from None
+
+
+def execute_batch(options: argparse.Namespace, rows: list) -> int:
+    """All rows; prints a table at the end."""
+    from batch import engine, summary
+
+    with interrupt.Interrupter() as interrupter:
+        lines = engine.run_rows(rows, options.out, host=options.host, announce=lambda text: print(text, flush=True), interrupter=interrupter)
+    print(summary.table(lines))
+    if interrupter.pressed or any(line["status"] == "interrupted" for line in lines):
+        print(f"Interrupted. The same command goes on where it stopped: {same_command()}")
+        return INTERRUPTED
+    failed = sum(line["status"] != "success" for line in lines)
+    print(f"{len(lines) - failed} of {len(rows)} rows ended well; manifest: {options.out / 'manifest.jsonl'}")
+    return 1 if failed else 0
 
 
 class Previews:
@@ -81,34 +111,20 @@ async def follow(address: str, prompt: dict, options: argparse.Namespace, lines:
     import client
 
     previews = Previews(options.out / "previews" if options.previews else None)
-    interrupter = Interrupter()
-    watcher = None
-    async with client.Client(address) as connection:
-        async def on_event(event, prompt_id):
-            nonlocal watcher
-            watcher = watcher or asyncio.create_task(interrupter.watch(connection, prompt_id))
-            lines.handle(event)
-            previews.take(event)
 
-        try:
-            run = await connection.run(prompt, on_event)
-        finally:
-            if watcher is not None:
-                watcher.cancel()
-        lines.finish()
-        return run, [await copy(connection, file, options.out) for file in files_of(run.outputs)]
+    async def on_event(event, prompt_id):
+        lines.handle(event)
+        previews.take(event)
 
-
-def files_of(outputs: dict) -> list[dict]:
-    """Every file in the host's output folder that a node names in its result."""
-    entries = [entry for node in outputs.values() for values in node.values() if isinstance(values, list) for entry in values]
-    return [entry for entry in entries if isinstance(entry, dict) and entry.get("type") == "output" and entry.get("filename")]
+    with interrupt.Interrupter() as interrupter:
+        async with client.Client(address) as connection:
+            run = await interrupt.run(connection, prompt, on_event, interrupter)
+            lines.finish()
+            return run, [await copy(connection, file, options.out) for file in files_of(run.outputs)]
 
 
 async def copy(connection, file: dict, out: Path) -> Path:
-    target = out / file.get("subfolder", "") / file["filename"]
-    if not target.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"the host named a file outside its folder: {file}")
+    target = inside(out, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     partial.write_bytes(await connection.view({"subfolder": "", **file}))
@@ -129,7 +145,7 @@ def by_text(texts: list[tuple[str, str]], titles: dict) -> dict:
     return found
 
 
-def report(run, copies: list[Path], prompt: dict, lines: show.Lines, log: Path) -> int:
+def report(run, copies: list[Path], prompt: dict, lines: show.Lines, log: str) -> int:
     """Print how the run ended; returns the exit code."""
     titles = {node: workflow.title(node, content) for node, content in prompt.items()}
     for text, names in by_text(texts_of(run.outputs), titles).items():
@@ -158,7 +174,7 @@ def same_command() -> str:
 
 
 def execute(options: argparse.Namespace, prompt: dict) -> int:
-    import client
+    """One run on a ComfyUI of our own."""
     import host
 
     began = time.monotonic()
@@ -167,20 +183,39 @@ def execute(options: argparse.Namespace, prompt: dict) -> int:
     print("Starting ComfyUI ...", flush=True)
     with host.Host(host.tree(), folder / "host.log", host.working_arguments(folder)) as running:
         print(f"ComfyUI answers at {running.url} after {time.monotonic() - began:.1f} s", flush=True)
-        lines = show.Lines({node: workflow.title(node, content) for node, content in prompt.items()})
-        try:
-            run, copies = asyncio.run(follow(running.address, prompt, options, lines))
-        except client.Rejected as refusal:
-            print(f"The workflow was refused: {refusal}", file=sys.stderr)
-            return 1
-        except ConnectionError:
-            print(f"ComfyUI ended in the middle of the run; its last words:\n{running.log_text()[-1500:]}\n"
-                  f"The same command goes on from the last checkpoint: {same_command()}", file=sys.stderr)
-            return 1
-        code = report(run, copies, prompt, lines, running.log)
-        if options.keep:
+        code = run_on(running.address, options, prompt, str(running.log), lambda: f"its last words:\n{running.log_text()[-1500:]}")
+        if options.keep and code is not None:
             wait_for_interrupt(running)
-        return code
+        return 1 if code is None else code
+
+
+def execute_on_server(options: argparse.Namespace, prompt: dict) -> int:
+    """One run on the running server that --host names."""
+    from batch import places
+
+    with places.GivenServer(options.host) as server:
+        server.check([prompt])
+        print(f"ComfyUI answers at {server.where}", flush=True)
+        code = run_on(server.address, options, prompt, f"on the server {server.where}", lambda: "see its own log.")
+        return 1 if code is None else code
+
+
+def run_on(address: str, options: argparse.Namespace, prompt: dict, log: str, last_words) -> int | None:
+    """The exit code of a run; None when it was refused or the host ended."""
+    import client
+    from batch import executor
+
+    lines = show.Lines({node: workflow.title(node, content) for node, content in prompt.items()})
+    try:
+        run, copies = asyncio.run(follow(address, prompt, options, lines))
+    except client.Rejected as refusal:
+        print(f"The workflow was refused: {refusal}", file=sys.stderr)
+        return None
+    except executor.LOST:
+        print(f"ComfyUI ended in the middle of the run; {last_words()}\n"
+              f"The same command goes on from the last checkpoint: {same_command()}", file=sys.stderr)
+        return None
+    return report(run, copies, prompt, lines, log)
 
 
 def wait_for_interrupt(running):
@@ -196,17 +231,21 @@ def main() -> int:
     options = arguments()
     try:
         prompt = read_workflow(options)
+        rows = read_rows(options, prompt)
     except workflow.WorkflowError as error:
         print(error, file=sys.stderr)
         return 2
     import host
+    from batch import manifest
 
     try:
-        return execute(options, prompt)
+        if rows is not None:
+            return execute_batch(options, rows)
+        return execute(options, prompt) if options.host is None else execute_on_server(options, prompt)
     except KeyboardInterrupt:
         print(f"\nEnded. The same command goes on from the last checkpoint: {same_command()}", file=sys.stderr)
         return INTERRUPTED
-    except host.HostFailed as error:
+    except (host.HostFailed, manifest.ManifestError) as error:
         print(error, file=sys.stderr)
         return 1
 

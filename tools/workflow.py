@@ -1,6 +1,7 @@
 """API-format workflows from files, and changes to them from the command line. Standard library only."""
 
 import json
+import math
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "api"
@@ -24,9 +25,17 @@ def load(name: str) -> dict:
         raise WorkflowError(f"{path} is not JSON: {error}") from None
     if isinstance(content, dict) and isinstance(content.get("nodes"), list):
         return load_twin(path)
-    if not isinstance(content, dict) or not all(isinstance(node, dict) and "class_type" in node for node in content.values()):
+    if not isinstance(content, dict) or not all(map(is_node, content.values())):
         raise WorkflowError(f"{path} is not a workflow in API format: in the browser use File > Export (API).")
     return content
+
+
+def is_node(node) -> bool:
+    """Whether this is a node of an API-format file: a class, inputs, and a title that is text where there is one."""
+    if not isinstance(node, dict) or not isinstance(node.get("class_type"), str) or not isinstance(node.get("inputs"), dict):
+        return False
+    meta = node.get("_meta", {})
+    return isinstance(meta, dict) and isinstance(meta.get("title", ""), str)
 
 
 def find(name: str) -> Path:
@@ -74,36 +83,57 @@ def resolve(prompt: dict, target: str) -> tuple[str, str]:
 
 def convert(old, text: str, target: str):
     """The new value in the type of the old one."""
-    if isinstance(old, list) and len(old) == 2 and isinstance(old[0], str):
-        raise WorkflowError(f'"{target}" is connected to another node and has no value of its own to set.')
     if isinstance(old, str):
         return text
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    fits = isinstance(value, bool) if isinstance(old, bool) else number if isinstance(old, (int, float)) else value is not None
-    if not fits:
-        raise WorkflowError(f'"{target}" holds {json.dumps(old)}, and {text} is no value of that kind.')
+    return fitting(old, value, target, text)
+
+
+def fitting(old, value, target: str, shown: str | None = None):
+    """`value` when it is of the old one's kind and finite; WorkflowError otherwise. shown: how the message writes it."""
+    if isinstance(old, list) and len(old) == 2 and isinstance(old[0], str):
+        raise WorkflowError(f'"{target}" is connected to another node and has no value of its own to set.')
+    if not same_kind(old, value):
+        raise WorkflowError(f'"{target}" holds {json.dumps(old)}, and {json.dumps(value) if shown is None else shown} is no value of that kind.')
     return value
+
+
+def same_kind(old, value) -> bool:
+    if isinstance(old, (bool, str)):
+        return type(value) is type(old)
+    if isinstance(old, (int, float)):
+        return isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and math.isfinite(value)
+    return value is not None
 
 
 def set_prompt(prompt: dict, text: str):
     """Put a text into the node titled "Prompt", in place."""
+    node_id, name = prompt_place(prompt, "--prompt")
+    prompt[node_id]["inputs"][name] = text
+
+
+def prompt_place(prompt: dict, what: str) -> tuple[str, str]:
+    """(node id, input name) of the text in the node titled "Prompt"; `what` names in an error who asks."""
     places = [(node_id, name) for node_id, node in prompt.items() for name in TEXTS
               if title(node_id, node) == "Prompt" and isinstance(node["inputs"].get(name), str)]
     if len(places) != 1:
-        raise WorkflowError(f'--prompt needs exactly one node titled "Prompt" with a text, this workflow has {len(places)}: '
-                            'use --set "Title.text=..." instead.')
-    node_id, name = places[0]
-    prompt[node_id]["inputs"][name] = text
+        raise WorkflowError(f'{what} needs exactly one node titled "Prompt" with a text, this workflow has {len(places)}: '
+                            'set "Title.text" instead.')
+    return places[0]
 
 
 def set_seed(prompt: dict, seed: int):
     """Put a seed into every seed input that is a value, in place."""
-    places = [(node["inputs"], name) for node in prompt.values() for name in SEEDS if isinstance(node["inputs"].get(name), int)]
+    for node_id, name in seed_places(prompt, "--seed"):
+        prompt[node_id]["inputs"][name] = seed
+
+
+def seed_places(prompt: dict, what: str) -> list[tuple[str, str]]:
+    """(node id, input name) of every seed that is a value; `what` names in an error who asks."""
+    places = [(node_id, name) for node_id, node in prompt.items() for name in SEEDS if isinstance(node["inputs"].get(name), int)]
     if not places:
-        raise WorkflowError("--seed has nothing to set: no node of this workflow has a seed.")
-    for inputs, name in places:
-        inputs[name] = seed
+        raise WorkflowError(f"{what} has nothing to set: no node of this workflow has a seed.")
+    return places

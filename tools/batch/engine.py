@@ -1,0 +1,84 @@
+"""All rows of a batch on one host: what is finished is skipped, what fails stops nothing else."""
+
+from pathlib import Path
+
+import client
+import show
+
+from . import places
+from .executor import HostLost, execute_row, started_line
+from .manifest import NAME, Manifest
+from .rows import Row
+
+
+def run_rows(rows: list[Row], out: Path, host: str | None = None, announce=print, interrupter=None, lines=True) -> list[dict]:
+    """Run every row that has not finished yet; the manifest lines of all rows that have one, in the order of `rows`.
+
+    out: folder of the batch; OUT/manifest.jsonl gets a line as soon as a row ended. host: URL of a running server; None starts
+    and ends a ComfyUI of ours (and starts it again once for a row in which it ended). Rows with equal prompts run once.
+    interrupter: stops after Ctrl-C. lines: whether to show each node. Raises host.HostFailed, ManifestError.
+    """
+    with Manifest(Path(out) / NAME).writing() as manifest:
+        first = {}
+        for row in rows:
+            first.setdefault(row.key, row)
+        waiting = [row for row in first.values() if manifest.finished(row.key) is None]
+        if len(waiting) < len(first):
+            announce(f"{len(first) - len(waiting)} of {len(first)} rows are finished already and are left as they are.")
+        if waiting:
+            with place_of(host, announce) as place:
+                run_all(waiting, place, manifest, announce, interrupter, lines)
+        return listed(rows, first, manifest)
+
+
+def place_of(host: str | None, announce):
+    return places.OwnHost(announce) if host is None else places.GivenServer(host)
+
+
+def run_all(rows: list[Row], place, manifest: Manifest, announce, interrupter, lines: bool):
+    """Run rows one after the other until one was interrupted."""
+    place.check([row.prompt for row in rows])
+    for number, row in enumerate(rows, 1):
+        announce(f"--- {number}/{len(rows)}  row {row.number}: {describe(row)}")
+        line = run_row(row, place, manifest.path.parent, announce, interrupter, lines)
+        manifest.append(line)
+        announce(f"    {line['status']} after {show.clock(line['seconds'])}  " + (line["error"] or str(manifest.path.parent / line["folder"])))
+        if line["status"] == "interrupted" or interrupter is not None and interrupter.pressed:
+            return
+
+
+def run_row(row: Row, place, out: Path, announce, interrupter, lines: bool) -> dict:
+    """One row's line; a row in which the host was lost is tried once more."""
+    for attempt in (1, 2):
+        shown = show.Lines({node: client.title_of(row.prompt, node) for node in row.prompt}) if lines else None
+        try:
+            line = execute_row(place.address, row, out, where=place.where, local=place.local, on_event=shown and shown.handle, interrupter=interrupter)
+            if shown:
+                shown.finish()
+            return line
+        except HostLost:
+            words = place.last_words()
+            if interrupter is not None and interrupter.pressed:
+                return {**started_line(row, place.where), "status": "interrupted"}
+            place.recover()
+            announce(f"    the host was lost in this row: {words}")
+    return {**started_line(row, place.where), "error": f"the host was lost twice in this row: {words}"}
+
+
+def describe(row: Row) -> str:
+    return ", ".join(f"{name}={value}" for name, value in row.inputs.items()) or row.name
+
+
+def listed(rows: list[Row], first: dict, manifest: Manifest) -> list[dict]:
+    """A line per row. Equal rows get a line of their own that names the one that ran; moved rows get their new number."""
+    result = []
+    for row in rows:
+        line = manifest.find(row.key)
+        if line is None:
+            continue
+        same_as = None if first[row.key] is row else first[row.key].number
+        now = {**line, "row": row.number, "inputs": row.inputs, "same_as": same_as}
+        if now != line:
+            manifest.append(now)
+        result.append(now)
+    return result
