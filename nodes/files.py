@@ -33,8 +33,8 @@ class Bloom4DSaveField(io.ComfyNode):
 
     @classmethod
     def execute(cls, field, filename_prefix):
-        path = paths.output_file(filename_prefix, "safetensors")
-        save_scene(field, path, provenance.of(cls.hidden))
+        with paths.output_file(filename_prefix, "safetensors") as path:
+            save_scene(field, path, provenance.of(cls.hidden))
         name = path.relative_to(Path(folder_paths.get_output_directory()).resolve()).as_posix() if path.is_absolute() else path.as_posix()
         file = {"filename": path.name, "subfolder": name.rpartition("/")[0], "type": "output"}
         return io.NodeOutput(name, ui={"text": (name,), "files": (file,)})

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..models.geometry.cameras import view_time_grid
-from ..models.optimize.checkpoint import CheckpointStore, read_checkpoint
+from ..models.optimize.checkpoint import CheckpointStore, drop_finished, read_checkpoint
 from ..models.optimize.identity import fingerprint
 from ..models.optimize.loop import Distiller
 from ..models.optimize.refine import Refinement, Refiner
@@ -94,7 +94,8 @@ def work(scene: Scene, sources: tuple[PriorSource, ...], begin: Callable, name: 
         logging.info("Bloom4D: %s", places_of(sources))
         run(job, store, HostCallback(total=job.steps, first=job.step, note=notes_of(sources)), plan.pace)
         finished = job.scene()
-        return Scene(finished.field.to("cpu"), finished.history)
+    drop_finished(paths.runs_root())
+    return Scene(finished.field.to("cpu"), finished.history)
 
 
 def notes_of(sources: tuple[PriorSource, ...]) -> str:
@@ -120,7 +121,7 @@ def resume(job: Job, store: CheckpointStore, plan: RunPlan) -> None:
         store.clear()
     elif plan.resume == "file":
         job.restore(read_checkpoint(checkpoint_path(plan.checkpoint)))
-    elif (found := store.latest()) is not None:
+    elif (found := store.recover()) is not None:
         job.restore(found)
 
 

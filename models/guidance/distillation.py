@@ -69,7 +69,7 @@ class Distilled:
     loss: Tensor  # scalar; d loss / d latents = g / B
     level: float  # mean noise level t
     gradient_norm: float  # of g, over the whole batch
-    non_finite: int  # entries of g that were set to 0
+    non_finite: int  # entries of g that were set to 0, or all of them
     denoised: Tensor  # guided estimate, no gradient
 
 
@@ -160,5 +160,6 @@ def distill(
     gradient, denoised = distillation_gradient(x0, noise, sigma, prior, cameras, config)
     finite = torch.isfinite(gradient)
     bad = gradient.numel() - int(finite.sum())
-    gradient = torch.where(finite, gradient, torch.zeros_like(gradient)) if bad else gradient
+    if 0 < bad < gradient.numel():  # with nothing finite the term has taught nothing: the loss is NaN and the step is skipped
+        gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
     return Distilled(surrogate_loss(latents, gradient), float(levels.mean()), float(gradient.norm()), bad, denoised)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ..formats.header import order_metadata
 
 FORMAT, VERSION = "bloom4d.checkpoint", 1
 KEPT = 2
+FINISHED_KEPT = 48  # runs of an output folder whose checkpoints stay after their end: a dozen prompts of four optimisers
 SPARE_BYTES = 16 << 20  # left free on the disk, for the host's own small files
 
 
@@ -83,6 +84,26 @@ def _read_values(path: Path) -> dict:
     return values
 
 
+def drop_finished(root: Path, kept: int = FINISHED_KEPT) -> None:
+    """Remove the folders below `root` of all runs that reached their last step, but the newest `kept`.
+
+    What is left of them is a shortcut: queueing such a graph again computes the same bytes. Unfinished runs stay.
+    """
+    finished = sorted((time, file) for file in root.rglob("latest") if (time := _finished_at(file)) is not None)
+    for _, file in finished[: max(len(finished) - kept, 0)]:
+        with suppress(OSError):  # another ComfyUI on this output folder may be sweeping too
+            CheckpointStore(file.parent).remove()
+
+
+def _finished_at(latest: Path) -> int | None:
+    """When the run's last step was written, in nanoseconds; None of an unfinished or unreadable run."""
+    try:
+        values = json.loads(latest.with_name(latest.read_text().strip()).with_suffix(".json").read_text())
+        return latest.stat().st_mtime_ns if values["step"] >= values["steps"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 class CheckpointStore:
     """The checkpoints of one run in one folder."""
 
@@ -91,10 +112,10 @@ class CheckpointStore:
 
     def write(self, step: int, tensors: dict[str, Tensor], values: dict) -> Path:
         """Add a checkpoint and drop all but the newest two; OSError in plain words when the disk does not take it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{step:08d}.safetensors"
         needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)  # again: someone may have deleted it
             if shutil.disk_usage(self.folder).free < needed + SPARE_BYTES:
                 raise OSError("not enough free space")
             digest = write_tensors(path, tensors)
@@ -125,32 +146,73 @@ class CheckpointStore:
 
     @contextmanager
     def lock(self):
-        """Hold the run for this process; ValueError while another one works on it. A killed process leaves nothing held."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "a+b") as file:
-            try:
-                _lock_file(file)
-            except OSError:
+        """Hold the run for this process; ValueError while another one works on it, OSError in plain words where nothing can be
+        written. A killed process leaves nothing held."""
+        with self._held() as held:
+            if not held:
                 raise ValueError(
                     f"Another process is working on this very run ({self.folder}). Wait for it, or change the file name prefix or the seed."
-                ) from None
+                )
             for leftover in self.folder.glob("*.tmp"):
                 leftover.unlink(missing_ok=True)
             yield self
 
+    def remove(self) -> None:
+        """Delete the run's folder, unless a process works on it."""
+        with self._held() as held:
+            if held:
+                self.clear()
+                (self.folder / "lock").unlink(missing_ok=True)
+                self.folder.rmdir()
+
+    @contextmanager
+    def _held(self):
+        """Whether the lock could be taken; kept inside the `with`."""
+        while True:
+            with self._lock_file() as file:
+                held = hold(file)
+                if held and not _is_at(file, self.folder / "lock"):
+                    continue  # the folder was removed between opening and locking
+                yield held
+                return
+
+    def recover(self) -> Checkpoint | None:
+        """`latest`, and damaged or unfinished files newer than it are dropped, so that they never count among those kept.
+
+        Hold the lock.
+        """
+        found = self.latest()
+        self._drop([path for path in self._by_step() if found is None or _step_of(path) > found.step])
+        return found
+
+    def _lock_file(self):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return open(self.folder / "lock", "a+b")
+        except OSError as error:
+            raise OSError(
+                f"The run's folder {self.folder} cannot be written to ({error.strerror}). Make the output folder writable or free some disk "
+                "space, or start ComfyUI with another --output-directory, and queue the same graph."
+            ) from error
+
+    def _by_step(self) -> list[Path]:
+        return sorted(self.folder.glob("step_*.safetensors"), key=_step_of, reverse=True)
+
     def _newest_first(self) -> list[Path]:
-        paths = sorted(self.folder.glob("step_*.safetensors"), key=_step_of, reverse=True)
         try:
             named = self.folder / (self.folder / "latest").read_text().strip()
-        except OSError:
-            return paths
-        return sorted(paths, key=lambda path: path != named)
+        except (OSError, ValueError):  # not there, or not even text
+            return self._by_step()
+        return sorted(self._by_step(), key=lambda path: path != named)
 
     def _drop_old(self, newest: Path) -> None:
-        paths = sorted(self.folder.glob("step_*.safetensors"), key=_step_of, reverse=True)
+        paths = self._by_step()
         older = [path for path in paths if _step_of(path) < _step_of(newest)]
         abandoned = [path for path in paths if _step_of(path) > _step_of(newest)]  # of an attempt that was damaged or given up
-        for path in abandoned + older[KEPT - 1 :]:
+        self._drop(abandoned + older[KEPT - 1 :])
+
+    def _drop(self, paths: list[Path]) -> None:
+        for path in paths:
             path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
@@ -171,12 +233,24 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _lock_file(file) -> None:
-    if os.name == "nt":
-        import msvcrt
+def hold(file, wait: bool = False) -> bool:
+    """Lock an open file for this process, until it is closed or the process ends; False while another one holds it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
 
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_at(file, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except OSError:
+        return False

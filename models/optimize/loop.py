@@ -13,11 +13,10 @@ from ..guidance.regularisers import penalty
 from ..guidance.seeds import derive, generator
 from ..render.deferred import RenderedViews, render_views
 from .checkpoint import Checkpoint
+from .memory import smaller_chunk
 from .scene import Scene
 from .stages import Stage, Term
 from .workpiece import Workpiece
-
-SMALLEST_CHUNK = 256  # rays
 
 
 class Distiller:
@@ -41,6 +40,10 @@ class Distiller:
     def consistent(self) -> bool:
         return self.work.consistent
 
+    @property
+    def stalled(self) -> bool:
+        return self.work.stalled
+
     def advance(self) -> str:
         """One step; out of memory halves the chunk and repeats it with the same randomness."""
         while True:
@@ -49,9 +52,7 @@ class Distiller:
                 break
             except RuntimeError as error:
                 self.work.optimiser.clear()
-                if not out_of_memory(error) or 0 < self.chunk <= SMALLEST_CHUNK:
-                    raise
-                self.chunk = self._halved()
+                self.chunk = smaller_chunk(error, self.chunk, self._most_rays())
         self.work.apply(rows)
         return self._describe(rows)
 
@@ -114,10 +115,9 @@ class Distiller:
         shown = self.work.field.background(views.directions.reshape(-1, 3))
         return views.rgb.new_tensor(backdrop.colour) if shown is None else shown.reshape(views.rgb.shape)
 
-    def _halved(self) -> int:
-        """Half the chunk in use; a whole batch counts as the rays of the largest term."""
-        rays = [term.cameras.views * term.cameras.frames * term.scenes * term.resolution.height * term.resolution.width for term in self.stage.terms]
-        return max(min(self.chunk or max(rays), max(rays)) // 2, SMALLEST_CHUNK)
+    def _most_rays(self) -> int:
+        """Rays of the largest term."""
+        return max(term.cameras.views * term.cameras.frames * term.scenes * term.resolution.height * term.resolution.width for term in self.stage.terms)
 
     def _describe(self, rows: list[dict]) -> str:
         parts = [f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g} at t {row['level']:.2f}" for row in rows]
@@ -142,8 +142,3 @@ def motion(pictures: Tensor, frames: int, views: int) -> float:
     """Mean absolute change between neighbouring times of one camera; NaN with a single time. (S F V, H, W, 3)."""
     scenes = pictures.unflatten(0, (-1, frames, views))
     return float(scenes.diff(dim=1).abs().mean())
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether the accelerator or the machine ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -5,6 +5,7 @@ in a pool; random rays of the pool pull the field (specification "hybrid distill
 Instruct-NeRF2NeRF with a joint prior).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from ..guidance.schedules import Schedule
 from ..guidance.seeds import derive, generator
 from ..render.deferred import render_views
 from .checkpoint import Checkpoint
+from .memory import smaller_chunk
 from .scene import Scene
 from .stages import LearningRates
 from .workpiece import Workpiece
@@ -101,6 +103,7 @@ class Refiner:
         empty = torch.zeros(0, *prior.native_size, 4, device=self.work.device)
         numbers = empty.new_zeros(0)
         self.pool = Pool(empty, empty.new_zeros(0, 4, 4), numbers, numbers)
+        self.spoiled = False  # the last redrawing was not finite: the next step tries again
 
     @property
     def step(self) -> int:
@@ -110,14 +113,41 @@ class Refiner:
     def consistent(self) -> bool:
         return self.work.consistent
 
+    @property
+    def stalled(self) -> bool:
+        return self.work.stalled
+
     def advance(self) -> str:
-        """Redraw when a round begins, then fit one batch of rays."""
-        work, level = self.work, self.config.level.at(self.step, self.steps)
-        pool = self._redrawn(level) if self.step % self.config.steps_per_round == 0 else self.pool
-        row = {**self._fit(pool), "term": 0, "level": level}
-        self.pool = pool
-        work.apply([row])
-        return f"refinement loss {row['loss']:.3g} on {len(pool.times)} pictures"
+        """Redraw when a round begins, then fit one batch of rays.
+
+        Pictures that are not finite never enter the pool: the step is skipped. Out of memory halves the chunk of rays of the
+        redrawing and repeats the step with the same randomness.
+        """
+        while True:
+            try:
+                row, pool = self._attempt()
+                break
+            except RuntimeError as error:
+                self.work.optimiser.clear()
+                self.chunk = smaller_chunk(error, self.chunk, self._rays_of_a_round())
+        self.spoiled = pool is None
+        self.pool = pool or self.pool
+        self.work.apply([row])
+        return f"refinement loss {row['loss']:.3g} on {len(self.pool.times)} pictures"
+
+    def _attempt(self) -> tuple[dict, Pool | None]:
+        """The row of the step and the pool that it was fitted to; None when the prior drew something that is not finite."""
+        level = self.config.level.at(self.step, self.steps)
+        row = {"term": 0, "level": level}
+        if self.step % self.config.steps_per_round and not self.spoiled:
+            return row | self._fit(self.pool), self.pool
+        pool = self._redrawn(level)
+        bad = pool.pictures.numel() - int(torch.isfinite(pool.pictures).sum())
+        return (row | {"loss": math.nan, "opacity": math.nan, "non_finite": bad}, None) if bad else (row | self._fit(pool), pool)
+
+    def _rays_of_a_round(self) -> int:
+        cameras, (height, width) = self.config.cameras, self.prior.native_size
+        return cameras.views * cameras.frames * height * width
 
     def _redrawn(self, level: float) -> Pool:
         work, config = self.work, self.config
@@ -156,7 +186,7 @@ class Refiner:
     def snapshot(self) -> tuple[dict[str, Tensor], dict]:
         """The workpiece and the pool."""
         tensors, values = self.work.snapshot()
-        return tensors | {f"pool.{name}": value for name, value in vars(self.pool).items()}, values
+        return tensors | {f"pool.{name}": value for name, value in vars(self.pool).items()}, values | {"spoiled": self.spoiled}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a snapshot of the same field."""
@@ -164,3 +194,4 @@ class Refiner:
         prefix = "pool."
         parts = {name.removeprefix(prefix): value.to(self.work.device) for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
         self.pool = Pool(**parts)
+        self.spoiled = bool(checkpoint.values.get("spoiled", False))

@@ -23,6 +23,7 @@ class Job(Protocol):
     step: int
     steps: int
     consistent: bool  # false only while a step's outcome is being written into the state
+    stalled: bool  # true while steps are being skipped: the last checkpoint is worth more than the present state
 
     def advance(self) -> str:
         """Do one step and return a line of text about it."""
@@ -47,10 +48,14 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
 
 
+class Hopeless(RuntimeError):
+    """A run that leads nowhere. It is not checkpointed: the last good checkpoint stays, and queueing again tries from there."""
+
+
 def run(job: Job, store: CheckpointStore | None = None, watch: Watch | None = None, pace: Pace = Pace()) -> bool:
     """Advance `job` to its last step or to the end of the time budget; True when it finished.
 
-    A checkpoint is written at intervals, at the end, and when anything interrupts the run. Clocks decide when pictures and
+    A checkpoint is written at intervals, at the end, and when anything but hopelessness interrupts the run. Clocks decide when pictures and
     files are made, never what the job computes.
     """
     started, written = pace.clock(), job.step
@@ -59,7 +64,7 @@ def run(job: Job, store: CheckpointStore | None = None, watch: Watch | None = No
         while job.step < job.steps and not _spent(pace, started):
             with flushed_denormals():
                 text = job.advance()
-            if store and pace.checkpoint and pace.clock() - saved_at >= pace.checkpoint:
+            if store and pace.checkpoint and not job.stalled and pace.clock() - saved_at >= pace.checkpoint:
                 store.write(job.step, *job.snapshot())
                 written, saved_at = job.step, pace.clock()
             if watch:
@@ -67,7 +72,7 @@ def run(job: Job, store: CheckpointStore | None = None, watch: Watch | None = No
         if store and written != job.step:
             store.write(job.step, *job.snapshot())
     except BaseException as error:
-        if store and job.consistent and written != job.step and not isinstance(error, OSError):
+        if store and job.consistent and written != job.step and not isinstance(error, (OSError, Hopeless)):
             _save_what_there_is(job, store)
         raise
     return job.step >= job.steps

@@ -1,6 +1,7 @@
 """A field under work: its copy, optimiser, occupancy and history, and how all of it is stored and restored."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from ..render.sheets import contact_sheet
 from .checkpoint import Checkpoint
 from .history import StageHistory
 from .roles import RoleOptimiser
+from .runs import Hopeless
 from .scene import Scene, check_field, describe_field
 from .stages import LearningRates
 
@@ -42,12 +44,22 @@ class Workpiece:
         """What the random numbers of the present step depend on."""
         return (self.seed, self.number, self.step, *more)
 
+    @property
+    def stalled(self) -> bool:
+        """Whether the last step was skipped."""
+        return self.in_a_row > 0
+
     def apply(self, rows: list[dict]) -> None:
-        """Write a finished step into the state: parameters, occupancy, history, counters; then stop a hopeless run."""
+        """Write a finished step into the state: parameters, occupancy, history, counters; then stop a hopeless run.
+
+        A step whose gradients are not finite, or one of whose rows has NaN for its loss, changes no parameter.
+        """
         self.consistent = False
-        if self.optimiser.update(self.step, self.steps):
+        judged = not any(math.isnan(row["loss"]) for row in rows)
+        if judged and self.optimiser.update(self.step, self.steps):
             self.in_a_row = 0
         else:
+            self.optimiser.clear()
             self.in_a_row += 1
             self.history.skipped.append(self.step)
         self.renderer.update(self.field, self.occupancy, self.step, generator(*self.keys("occupancy")), self.step / self.steps)
@@ -60,12 +72,12 @@ class Workpiece:
 
     def _check_health(self) -> None:
         if self.in_a_row >= MOST_SKIPPED:
-            raise RuntimeError(
+            raise Hopeless(
                 f"{MOST_SKIPPED} steps in a row had gradients that are not finite (up to step {self.step}). Lower the learning rates or the "
-                "guidance scale, or run the model in float32; the field before these steps is in the checkpoint."
+                "guidance scale, or run the model in float32. None of these steps was checkpointed: queueing the same graph tries them again."
             )
         if self.empty >= EMPTY_STEPS:
-            raise RuntimeError(
+            raise Hopeless(
                 f"The scene has been empty for {EMPTY_STEPS} steps (opacity below {EMPTY_OPACITY:g}, at step {self.step}). Lower the sparsity "
                 "weight and the learning rates, or begin with a denser initial blob, and start a new run."
             )

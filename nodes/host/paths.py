@@ -1,10 +1,14 @@
 """Where files go: always inside the host's output folder; where weights come from: its model folders."""
 
+import glob
 import os
 import re
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import folder_paths
+
+from ...models.optimize.checkpoint import hold
 
 MODEL_FOLDER = "bloom4d"
 EXTENSIONS = {".safetensors"}
@@ -39,7 +43,12 @@ def safe_name(name: str) -> str:
 
 def run_folder(prefix: str, run_id: str) -> Path:
     """output/bloom4d/runs/<prefix>/<run id>; not created. ValueError when the prefix leads elsewhere."""
-    return inside(folder_paths.get_output_directory(), "bloom4d", "runs", *_plain_parts(prefix), run_id)
+    return inside(runs_root(), *_plain_parts(prefix), run_id)
+
+
+def runs_root() -> Path:
+    """Where the run folders of all prefixes are."""
+    return inside(folder_paths.get_output_directory(), "bloom4d", "runs")
 
 
 def runs_of(prefix: str) -> list[Path]:
@@ -49,12 +58,29 @@ def runs_of(prefix: str) -> list[Path]:
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
 
 
-def output_file(prefix: str, extension: str) -> Path:
-    """A new numbered file for `prefix` in the host's output folder; its folder is created."""
-    folder, name, counter, _, _ = folder_paths.get_save_image_path("/".join(_plain_parts(prefix)), folder_paths.get_output_directory())
-    path = Path(folder) / f"{name}_{counter:05}_.{extension.lstrip('.')}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+@contextmanager
+def output_file(prefix: str, extension: str):
+    """The path of a new numbered file for `prefix` in the host's output folder; its folder is created.
+
+    Inside the `with` no other ComfyUI on the same output folder can take the same number. OSError in plain words where nothing
+    can be written.
+    """
+    with ExitStack() as held:
+        try:
+            output = Path(folder_paths.get_output_directory())
+            (output / "bloom4d").mkdir(parents=True, exist_ok=True)
+            hold(held.enter_context(open(output / "bloom4d" / "saving.lock", "ab")), wait=True)
+            wanted = "/".join(_plain_parts(prefix)), str(output)
+            folder, name, *_ = folder_paths.get_save_image_path(*wanted)
+            for leftover in Path(folder).glob(f"{glob.escape(name)}_*.tmp"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
+            counter = folder_paths.get_save_image_path(*wanted)[2]
+        except OSError as error:
+            raise OSError(
+                f"The output folder {output} cannot be written to ({error.strerror}). Make it writable or free some disk space, or start ComfyUI "
+                "with another --output-directory, and queue the same graph."
+            ) from error
+        yield Path(folder) / f"{name}_{counter:05}_.{extension.lstrip('.')}"
 
 
 def weights_file(name: str, folder: str = MODEL_FOLDER) -> Path:

@@ -1,5 +1,7 @@
 """Residency, progress, paths and leaving inference mode: what long nodes lean on."""
 
+import threading
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -164,18 +166,50 @@ def test_runs_lie_in_the_output_folder_and_nowhere_else(paths, tmp_path):
     for prefix in ("../x", "a/../../x", "/etc", "a\\..\\..\\b"):
         with pytest.raises(ValueError, match="leads out of the output folder"):
             paths.run_folder(prefix, "abc")
-        with pytest.raises(ValueError, match="leads out"):
-            paths.output_file(prefix, "glb")
+        with pytest.raises(ValueError, match="leads out"), paths.output_file(prefix, "glb"):
+            pass
     (tmp_path / "output/bloom4d/runs/link").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="leads out of the folder"):
         paths.run_folder("link", "abc")
 
 
 def test_output_files_are_numbered(paths, tmp_path):
-    first = paths.output_file("fields/rose", "safetensors")
-    assert first == tmp_path / "output/fields/rose_00001_.safetensors"
-    first.touch()
-    assert paths.output_file("fields/rose", ".safetensors").name == "rose_00002_.safetensors"
+    with paths.output_file("fields/rose", "safetensors") as first:
+        assert first == tmp_path / "output/fields/rose_00001_.safetensors"
+        first.touch()
+    with paths.output_file("fields/rose", ".safetensors") as second:
+        assert second.name == "rose_00002_.safetensors"
+
+
+def test_what_a_killed_save_left_is_swept_and_takes_no_number(paths, tmp_path):
+    leftover, other = (tmp_path / "output/fields" / name for name in ("rose_00001_.safetensors.tmp", "roses.tmp"))
+    leftover.parent.mkdir()
+    leftover.touch(), other.touch()
+    with paths.output_file("fields/rose", "safetensors") as path:
+        assert path.name == "rose_00001_.safetensors" and not leftover.exists() and other.exists()
+
+
+def test_two_processes_never_take_the_same_number(paths, tmp_path):
+    """The second waits until the first has its file."""
+    order = []
+
+    def save(name):
+        with paths.output_file("rose", "txt") as path:
+            order.append(f"{name} begins")
+            time.sleep(0.1)
+            path.touch()
+            order.append(f"{name} ends with {path.name}")
+
+    savers = [threading.Thread(target=save, args=(name,)) for name in "ab"]
+    [saver.start() for saver in savers], [saver.join() for saver in savers]
+    assert [line.split()[0] for line in order] in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
+    assert {path.name for path in (tmp_path / "output").glob("rose*")} == {"rose_00001_.txt", "rose_00002_.txt"}
+
+
+def test_an_output_folder_that_takes_nothing_is_named(paths, tmp_path):
+    (tmp_path / "output/bloom4d").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match=r"output folder .*/output cannot be written to \(.*\)\. Make it writable or free"), paths.output_file("rose", "txt"):
+        pass
 
 
 def test_the_model_folder_lists_safetensors_only_and_keeps_extra_paths(paths, tmp_path):
