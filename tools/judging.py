@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 pack.load_pack()
 from bloom4d.models.data.objects import render_object  # noqa: E402
 from bloom4d.models.data.prior_dataset import species_name  # noqa: E402
-from bloom4d.models.data.prompts import FLAVOURS, SHADES, WORDS, parse_phenomenon  # noqa: E402
-from bloom4d.models.data.styles import COLOURS, PHENOMENA, ObjectStyle, pairs, sample_style  # noqa: E402
+from bloom4d.models.data.prompts import parse_names  # noqa: E402
+from bloom4d.models.data.styles import PHENOMENA, ObjectStyle, pairs, sample_style  # noqa: E402
 from bloom4d.models.metrics.field_scores import Named  # noqa: E402
 from bloom4d.models.metrics.recogniser import Recogniser, load_recogniser  # noqa: E402
 
@@ -38,24 +38,12 @@ def pictures(style: ObjectStyle, cameras, size: int = 64) -> Tensor:
 
 def named(prompt: str) -> Named:
     """What a prompt names; ValueError when it is none of the seven phenomena."""
-    phenomenon = parse_phenomenon(prompt)
+    phenomenon, species, colour = parse_names(prompt)
     if phenomenon is None:
         raise ValueError(f'"{prompt}" names none of the phenomena: {", ".join(PHENOMENA)}.')
-    spoken = {colour: (colour, *SHADES.get(colour, ()), FLAVOURS.get(colour, colour)) for colour in COLOURS[phenomenon]}
-    prompt = prompt.replace(" on white", "")  # the background
-    colour = _said(prompt, spoken)
-    plain = " ".join(word for word in prompt.split() if colour is None or word not in " ".join(spoken[colour]).split())  # "two green bananas"
-    species = _said(plain, WORDS[phenomenon].nouns)
     if (species, colour) not in pairs(phenomenon, "all") and None not in (species, colour):
         raise ValueError(f'"{prompt}": there is no {colour} {species} among the procedural objects.')
     return Named(phenomenon, species, colour)
-
-
-def _said(prompt: str, words: dict[str, tuple[str, ...]]) -> str | None:
-    """The key whose longest word the prompt contains."""
-    text = f" {prompt.lower()} "
-    found = [(len(word), key) for key, names in words.items() for word in names if f" {word} " in text]
-    return max(found)[1] if found else None
 
 
 def recogniser_name(name: Named) -> Named:

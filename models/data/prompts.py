@@ -7,7 +7,7 @@ from math import degrees
 import torch
 from torch import Generator
 
-from .styles import PHENOMENA, ObjectStyle
+from .styles import COLOURS, PHENOMENA, ObjectStyle
 
 
 @dataclass(frozen=True)
@@ -240,6 +240,28 @@ def parse_phenomenon(text: str) -> str | None:
     if any(f" {key}" in text for key in WORDS["plant sprouting"].keys):
         return "plant sprouting"
     return None
+
+
+def parse_names(text: str) -> tuple[str | None, str | None, str | None]:
+    """Phenomenon, species and colour that a prompt names, None for what it leaves open.
+
+    Species and colour may be a pair that does not exist ("a purple baguette baking"): see `styles.pairs`.
+    """
+    phenomenon = parse_phenomenon(text)
+    if phenomenon is None:
+        return None, None, None
+    spoken = {colour: (colour, *SHADES.get(colour, ()), FLAVOURS.get(colour, colour)) for colour in COLOURS[phenomenon]}
+    text = text.replace(" on white", "")  # the background
+    colour = _longest_said(text, spoken)
+    plain = " ".join(word for word in text.split() if colour is None or word not in " ".join(spoken[colour]).split())  # "two green bananas"
+    return phenomenon, _longest_said(plain, WORDS[phenomenon].nouns), colour
+
+
+def _longest_said(text: str, words: dict[str, tuple[str, ...]]) -> str | None:
+    """The key whose longest word the text contains."""
+    text = f" {text.lower()} "
+    found = [(len(word), key) for key, names in words.items() for word in names if f" {word} " in text]
+    return max(found)[1] if found else None
 
 
 assert set(WORDS) == set(PHENOMENA)

@@ -63,7 +63,6 @@ def field_scores(seen: Tensor, bank: Tensor, cameras, named: Named, recogniser: 
     times = torch.arange(count) / (count - 1) if times is None else times
     best = nearest.nearest_instance(seen, bank)
     truth, flat, real_flat = bank[best.index], seen.flatten(0, 1), bank.flatten(0, 2)
-    opposite = views.opposite_difference(truth)
     absolute = {
         "nearest PSNR of real objects": nearest.leave_one_out(bank),
         "fine detail": pictures.fine_detail(flat, real_flat),
@@ -74,16 +73,44 @@ def field_scores(seen: Tensor, bank: Tensor, cameras, named: Named, recogniser: 
     return {
         **recognition_scores(seen, named, recogniser, times),
         "nearest PSNR": best.decibels,
+        **looks(seen, bank),
+        **change(seen, truth),
+        **faces(seen, truth),
+        "hull": hull(seen, cameras),
+        **absolute,
+    }
+
+
+def looks(seen: Tensor, bank: Tensor) -> dict[str, float]:
+    """Cleanness and sharpness of (T, V, 4, H, W) relative to real objects (K, T, V, 4, H, W)."""
+    flat, real_flat = seen.flatten(0, 1), bank.flatten(0, 2)
+    return {
         "background error": pictures.background_error(seen, nearest.ever_covered(bank)),
         "sharpness": pictures.sharpness(flat, real_flat),
         "inner sharpness": pictures.inner_sharpness(flat, real_flat),
-        "motion": motion.motion_ratio(seen, truth),
-        "flicker": motion.flicker(seen, truth),
+    }
+
+
+def change(seen: Tensor, truth: Tensor) -> dict[str, float]:
+    """Change over time of (T, V, 4, H, W) relative to the true sequence."""
+    return {"motion": motion.motion_ratio(seen, truth), "flicker": motion.flicker(seen, truth)}
+
+
+def faces(seen: Tensor, truth: Tensor) -> dict[str, float]:
+    """Opposite views of a ring (T, V, 4, H, W) relative to the true ones."""
+    opposite = views.opposite_difference(truth)
+    return {
         "opposite views": views.opposite_difference(seen) / opposite if opposite > OPPOSITE_FLOOR else math.nan,
         "extra faces": views.multi_face(seen) - views.multi_face(truth),
-        "hull": sum(views.hull_agreement(frame[:, 3], cameras) for frame in seen) / count,
-        **absolute,
     }
+
+
+def hull(seen: Tensor, cameras) -> float:
+    """Mean over the times of (T, V, 4, H, W) of the share of silhouettes that one solid explains; cameras: V, or T V of them."""
+    count, across = seen.shape[:2]
+    step = 0 if len(cameras) == across else across
+    at = lambda time: cameras.select(slice(time * step, time * step + across))  # noqa: E731
+    return sum(views.hull_agreement(frame[:, 3], at(time)) for time, frame in enumerate(seen)) / count
 
 
 def recognition_scores(seen: Tensor, named: Named, recogniser: Recogniser, times: Tensor) -> dict[str, float]:

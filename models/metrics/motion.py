@@ -23,6 +23,11 @@ def motion_ratio(sequence: Tensor, truth: Tensor) -> float:
     return float(motion(sequence)) / real if real > 0 else math.nan
 
 
+def second_difference(sequence: Tensor) -> Tensor:
+    """|I(t+1) - 2 I(t) + I(t-1)| over white, mean over the colours: (T, ..., 4, H, W) -> (T - 2, ..., H, W)."""
+    return over_white(sequence).diff(n=2, dim=0).abs().mean(-3)
+
+
 def flicker(sequence: Tensor, truth: Tensor) -> float:
     """Mean |I(t+1) - 2 I(t) + I(t-1)| over white where the real object stands still (score_distillation 4.1).
 
@@ -31,7 +36,7 @@ def flicker(sequence: Tensor, truth: Tensor) -> float:
     colours = over_white(truth)
     still = (colours.amax(0) - colours.amin(0)).amax(-3) <= STILL  # (..., H, W)
     still &= truth[..., 3, :, :].amin(0) > 0.5
-    second = over_white(sequence).diff(n=2, dim=0).abs().mean(-3)  # (T - 2, ..., H, W)
+    second = second_difference(sequence)
     share = still.expand(second.shape)
     return float(second[share].mean()) if bool(share.any()) else math.nan
 

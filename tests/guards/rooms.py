@@ -20,7 +20,8 @@ ALWAYS = {"torch", "numpy", "safetensors"}  # what models/ may import at the top
 LAZY = {  # what models/ may import inside a function, and where
     "skimage": ["models/geometry/isosurface.py", "models/*/flow.py"],
     "pygltflib": ["models/formats/glb.py"],
-    "torchmetrics": ["models/metrics/*"], "lpips": ["models/metrics/*"], "transformers": ["models/metrics/*"],
+    "torchmetrics": ["models/metrics/*"], "lpips": ["models/metrics/perceptual.py"], "transformers": ["models/metrics/clip_text.py"],
+    "kornia": ["models/metrics/similarity.py"],
     "diffusers": ["models/networks/*"],
     "accelerate": ["models/optimize/distributed.py"],
     "warp": ["models/render/*"], "gsplat": ["models/render/*"], "tinycudann": ["models/render/*"], "nvdiffrast": ["models/render/*"],
