@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 
 import environment  # noqa: E402  (needs the version checked above)
 
-EXTRAS = {"run": (), "ui": (), "setup": (), "test": ("test", "train"), "train": ("train",)}
+EXTRAS = {"run": (), "ui": (), "setup": (), "test": ("test", "train", "metrics"), "train": ("train",)}
 
 
 def split_arguments(arguments):

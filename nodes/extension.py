@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension
 from .host.paths import register_model_folder
 from .host.provenance import mark_prompt
 
-MODULES = ("environment", "prior", "field", "cameras", "render", "guidance", "optimize", "files", "procedural")
+MODULES = ("environment", "prior", "field", "cameras", "render", "guidance", "optimize", "files", "procedural", "metrics")
 
 
 class Bloom4DExtension(ComfyExtension):

@@ -27,10 +27,16 @@ HOUR = 3600.0
 CARD = 512
 WATCHED = {"text_to_4d_demo": "Optimize stage 3"}
 """The node whose preview is waited for, where a run takes long enough for a picture of it."""
-SHOWN = {"text_to_4d_demo": ("Fine renderer", 0.62), "embedded_prior_sampling_demo": ("Image: empty", 0.36)}
+SHOWN = {"text_to_4d_demo": ("Fine renderer", 0.62), "embedded_prior_sampling_demo": ("Image: empty", 0.36), "four_d_metrics_demo": ("Measure: another object", 0.72)}
 """The node that the picture of the result begins with, and its scale."""
-CARDS = {"text_to_4d_demo": ("Save video",), "embedded_prior_sampling_demo": ("Image: save", "Views: save", "Clip: save", "What follows: save")}
+CARDS = {
+    "text_to_4d_demo": ("Save video",),
+    "embedded_prior_sampling_demo": ("Image: save", "Views: save", "Clip: save", "What follows: save"),
+    "four_d_metrics_demo": ("Save plot",),
+}
 """Nodes whose pictures become the card: four of a single one, else one of each."""
+CORNERS = {"four_d_metrics_demo": 800}
+"""Pixels of the square in the upper left corner that becomes the card where one large picture is saved."""
 
 
 def pictures_of(page, url: str, title: str) -> list[Image.Image]:
@@ -62,6 +68,12 @@ def card(pictures: list[Image.Image]) -> Image.Image:
     return sheet
 
 
+def corner(picture: Image.Image, side: int) -> Image.Image:
+    """The upper left corner as a card."""
+    side = min(side, *picture.size)
+    return picture.crop((0, 0, side, side)).resize((CARD, CARD), Image.LANCZOS)
+
+
 def picture_while_running(page, name: str):
     """Half-way through the watched stage."""
     title = WATCHED[name]
@@ -83,8 +95,11 @@ def take(page, url: str, name: str, changes: dict):
     workflow_page.look_at(page, *SHOWN[name])
     page.wait_for_timeout(3000)
     page.screenshot(path=str(ROOT / "docs" / f"browser_{name}_result.png"))
-    chosen = [picture for title in titles for picture in spread(pictures_of(page, url, title), 4 // len(titles))]
-    card(chosen).save(ROOT / "workflows" / f"{name}.jpg", quality=88)
+    if name in CORNERS:
+        picture = corner(pictures_of(page, url, titles[0])[0], CORNERS[name])
+    else:
+        picture = card([picture for title in titles for picture in spread(pictures_of(page, url, title), 4 // len(titles))])
+    picture.save(ROOT / "workflows" / f"{name}.jpg", quality=88)
     print(f"workflows/{name}.jpg", flush=True)
 
 

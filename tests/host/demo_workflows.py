@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests" / "nodes"))
 PRIOR = "untrained.safetensors"
-NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo")
+NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo", "four_d_metrics_demo")
 STAGES = ("Optimize stage 1", "Optimize stage 2", "Optimize stage 3")
 STEPS = 3
 
@@ -50,7 +50,8 @@ def smoke_changes(prompt: dict) -> dict:
     changes |= {title: {"width": 32, "height": 32} for title in of_class(prompt, "Bloom4DRenderField")}
     changes |= {title: {"frames": 4} for title in of_class(prompt, "Bloom4DCameraPath") if "Bloom4DRenderField" in classes(prompt)}
     changes |= {title: {"steps": 2} for title in of_class(prompt, "KSampler")}
-    return changes | {"Prior": {"prior": PRIOR}}
+    changes |= {title: {"size": 32} for title in of_class(prompt, "Bloom4DProcedural4DObject") if "Bloom4DMetrics" in classes(prompt)}
+    return changes | {title: {"prior": PRIOR} for title in of_class(prompt, "Bloom4DEmbeddedPriorLoader")}
 
 
 def only(prompt: dict, *titles: str) -> dict:

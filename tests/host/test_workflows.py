@@ -109,3 +109,42 @@ def test_the_host_trains_a_lora_on_the_embedded_prior(demo_server):
     }  # fmt: skip
     demo_server.run(prompt)
     assert list((demo_server.base / "output" / "loras").glob("bloom4d_1_steps*.safetensors"))
+
+
+def test_every_fault_of_the_metrics_demo_is_found(demo_server):
+    prompt = demo.smoke("four_d_metrics_demo")
+    run = demo_server.run(prompt)
+    assert reached(run) == set(prompt)
+    titles = {prompt[name]["_meta"]["title"].removeprefix("Measure: "): output for name, output in run.outputs.items() if "scores" in output}
+    values = {title: output["scores"][0]["values"] for title, output in titles.items()}
+    good = values.pop("another of its kind")
+    assert good["phenomenon"] == 1 and good["time correlation"] > 0.9
+    assert values["blurred"]["sharpness"] < 0.8 * good["sharpness"]
+    assert values["frozen"]["motion"] == 0 and values["frozen"]["time correlation"] < 0.5
+    assert values["one face all around"]["multi-face"] > 0.99 > good["multi-face"] and values["one face all around"]["hull"] < good["hull"]
+    assert values["another object"]["phenomenon"] < 0.2
+    kinds = [file["filename"].rsplit(".", 1)[1] for file in files(run) if file["type"] == "output"]
+    assert sorted(kinds) == ["json"] * 6 + ["md"] + ["png"] * 2
+    markdown, = (demo_server.view(file).decode() for file in files(run) if file["filename"].endswith(".md"))
+    assert markdown.startswith("| result | phenomenon (higher) |") and "| another of its kind | **1** |" in markdown
+
+
+def test_a_saved_field_is_measured_on_a_grid_of_views_and_times(demo_server, first_run, text_to_4d):
+    node = lambda kind, **inputs: {"class_type": kind, "inputs": inputs, "_meta": {"title": kind}}  # noqa: E731
+    path = demo.saved_field(first_run, text_to_4d, demo_server.base).relative_to(demo_server.base / "output").as_posix()
+    real = {"phenomenon": "flower blooming", "species": "rose", "colour": "red", "seed": 3, "times": 3, "views": 4, "azimuth": 0.0, "elevation": 15.0, "size": 32}
+    prompt = {
+        "1": node("Bloom4DLoadField", path=path),
+        "2": node("Bloom4DProcedural4DObject", **real),
+        "3": node("Bloom4DRenderField", **{"field": ["1", 0], "cameras": ["2", 3], "width": 32, "height": 32, "background": "colour", "background.colour": "#000000"}),
+        "4": node(
+            "Bloom4DMetrics", images=["3", 0], mask=["3", 1], cameras=["2", 3], reference=["2", 0], reference_mask=["2", 1], label="field", views=0,
+            prompt=["2", 4], phenomenon="read off the prompt", clip="none", lpips="none", filename_prefix="bloom4d/scores/field",
+        ),
+    }  # fmt: skip
+    found, = demo_server.run(prompt).outputs["4"]["scores"]
+    assert found["label"] == "field" and {"hull", "multi-face", "PSNR", "SSIM", "phenomenon", "time correlation", "absolute flicker"} <= found["values"].keys()
+    assert found["values"]["hull"] > 0.8, "renders of one field are views of one solid"
+    prompt["4"]["inputs"]["views"] = 3
+    refused = demo_server.run(prompt, expect="error").of("execution_error")[0].data["exception_message"]
+    assert refused.startswith("The cameras do not show 3 views of each time")
