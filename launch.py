@@ -3,6 +3,7 @@
 
     python3 launch.py run [WORKFLOW]    queue a workflow in a real ComfyUI and copy its results here
     python3 launch.py run --prompts F   the same for every row of a txt, csv or jsonl file
+    python3 launch.py table OUT         show the scores of such a batch over its grid
     python3 launch.py ui                open the same ComfyUI in a browser
     python3 launch.py test [--fast]     run the tests
     python3 launch.py train NAME        train a weight file that the pack ships
@@ -25,7 +26,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 
 import environment  # noqa: E402  (needs the version checked above)
 
-EXTRAS = {"run": (), "ui": (), "setup": (), "test": ("test", "train", "metrics"), "train": ("train",)}
+EXTRAS = {"run": (), "table": (), "ui": (), "setup": (), "test": ("test", "train", "metrics"), "train": ("train",)}
 
 
 def split_arguments(arguments):

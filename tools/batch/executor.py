@@ -45,10 +45,10 @@ async def _execute(address, row, out, where, local, on_event, interrupter) -> di
     except client.Rejected as refusal:
         line["error"] = f"the workflow was refused: {first_line(str(refusal))}"
     except LOST as error:
-        raise HostLost(f"{address} does not answer any more: {first_line(str(error)) or type(error).__name__}") from error
+        raise HostLost(f"{line['where']} does not answer any more: {first_line(str(error)) or type(error).__name__}") from error
     except aiohttp.ClientResponseError as error:
         if error.status >= 500:
-            raise HostLost(f"{address} answered with status {error.status}") from error
+            raise HostLost(f"{line['where']} answered with status {error.status}") from error
         line["error"] = f"the host answered {error.status} for {error.request_info.url.path_qs}: a file that it names is gone."
     except OSError as error:
         line["error"] = f"the results cannot be written to {out / row.name}: {error.strerror or error}. Make room or give another --out."

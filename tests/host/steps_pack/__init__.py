@@ -1,4 +1,4 @@
-"""A node pack for tests of the launcher: one node that takes its time, shows progress and can fail."""
+"""A node pack for tests of the launcher: a node that takes its time, shows progress and can fail, and one that has scores."""
 
 import time
 
@@ -32,9 +32,19 @@ class Steps(io.ComfyNode):
         return io.NodeOutput(picture)
 
 
+class Scores(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(node_id="TestScores", inputs=[io.Float.Input("value", min=-1000.0, max=1000.0, step=0.001)], is_output_node=True)
+
+    @classmethod
+    def execute(cls, value):
+        return io.NodeOutput(ui={"scores": ({"label": "test", "values": {"twice": 2 * value, "no number": float("nan")}},)})
+
+
 class Extension(ComfyExtension):
     async def get_node_list(self):
-        return [Steps]
+        return [Steps, Scores]
 
 
 async def comfy_entrypoint():
