@@ -72,6 +72,15 @@ def test_json_and_csv_say_the_same(write):
     assert content["points"][0]["numbers"]["PSNR"] == {"mean": 1.5, "spread": math.sqrt(0.5), "count": 2} and content["points"][1]["numbers"] == {}
 
 
+def test_a_wide_table_is_printed_in_parts(write):
+    names = [f"score {number}" for number in range(9)]
+    found = table.table_of(write(*[({"rate": rate}, {"": {name: rate * 1.5 for name in names}}) for rate in (1, 2)]))
+    parts = [part.splitlines() for part in table.printed(found, width=60).split("\n\n")]
+    assert len(parts) > 1 and all(len(line) <= 60 for part in parts for line in part)
+    assert all(part[1].startswith("1 ") and part[2].startswith("2 ") and len(part) == 3 for part in parts)
+    assert [name for part in parts for name in names if name in part[0]] == names
+
+
 def test_no_rows_is_an_error(tmp_path):
     with pytest.raises(table.TableError, match=r"has no manifest\.jsonl with rows"):
         table.table_of(tmp_path)
@@ -81,7 +90,7 @@ def test_the_highest_value_of_a_heat_map_is_darkest_and_a_missing_one_is_crossed
     entries = {(1, 1): 0.0, (1, 2): 1.0, (2, 1): 10.0}
     panel = plot.heat_panel(table.table_of(write(*[({"down": a, "right": b}, psnr(value)) for (a, b), value in entries.items()],
                                                  ({"down": 2, "right": 2}, None))), "PSNR")
-    corners = [panel.getpixel((panel.width - plot.GAP - plot.CELL * (2 - column) + 3, plot.TITLE + 2 * plot.LINE + 2 * plot.ROW * row + 3))
+    corners = [panel.getpixel((panel.width - plot.GAP - plot.CELL * (2 - column) + 3, plot.HEAD + 2 * plot.ROW * row + 3))
                for row in (0, 1) for column in (0, 1)]
     assert corners[0] == plot.LOW and corners[2] == plot.HIGH and corners[3] == plot.GRID
     assert sum(corners[0]) > sum(corners[1]) > sum(corners[2])

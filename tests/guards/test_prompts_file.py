@@ -68,10 +68,15 @@ def test_equal_rows_have_equal_keys_and_folders_and_others_do_not(read):
     assert third.key != first.key and third.name != first.name
 
 
+def test_a_folder_name_says_what_is_in_it():
+    inputs = {"prompt": "A red rose, blooming", "Stage 1.rate": 0.5, "seed": 7}
+    assert rows.folder_name(inputs, "0123456789abcdef") == "a_red_rose_blooming_rate_0.5_seed_7_01234567"
+
+
 @pytest.mark.parametrize("text", ["../../etc/passwd", "C:\\con", "a" * 400, "玫瑰", ". .", "a/b\\c:d*e?f", "CON"])
 def test_a_folder_name_is_plain_and_short(text):
     name = rows.folder_name({"prompt": text}, "0123456789abcdef")
-    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.") and len(name) <= 60 and name.endswith("_01234567") and name[0] not in "._"
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.") and len(name) <= 73 and name.endswith("_01234567") and name[0] not in "._"
 
 
 FAULTS = [

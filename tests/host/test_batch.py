@@ -7,8 +7,9 @@ from pathlib import Path
 
 import demo_workflows as demo
 import host as host_process
+import proxy
 import pytest
-from batch import engine, manifest, rows
+from batch import engine, executor, manifest, rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -137,6 +138,42 @@ def test_the_command_says_how_it_went(server, tmp_path):
     single = command(server, tmp_path, "--seed", "53")
     assert single.returncode == 0 and "ComfyUI answers at http://127.0.0.1" in single.stdout and len(list((tmp_path / "out").rglob("batch_*.safetensors"))) == 2
     assert server.host.process.poll() is None, "a server that runs already is never ended"
+
+
+def test_two_batches_never_write_to_one_folder(server, tmp_path):
+    (tmp_path / "rows.csv").write_text("Field.seed\n54\n")
+    with manifest.Manifest(tmp_path / "out" / "manifest.jsonl").writing():
+        done = command(server, tmp_path, "--prompts", str(tmp_path / "rows.csv"))
+    assert done.returncode == 1 and done.stderr.startswith(f"another batch is writing to {tmp_path / 'out'}: wait for it to end")
+
+
+def test_results_that_cannot_be_written_fail_their_row_only(server, tmp_path):
+    found = [rows.make_row(number, graph(Field={"seed": seed}), {"seed": seed}) for number, seed in ((1, 55), (2, 56))]
+    (tmp_path / f"{found[0].name}.partial").write_text("a file in the way")
+    lines = engine.run_rows(found, tmp_path, server.url, lambda text: None, lines=False)
+    assert status(lines) == ["error", "success"] and lines[0]["error"].startswith(f"the results cannot be written to {tmp_path / found[0].name}: ")
+
+
+def test_a_file_that_the_host_lost_fails_the_row(server, tmp_path):
+    """The file goes away between the end of the run and the copy, as when somebody empties the output folder."""
+    def remove(event):
+        if event.kind == "execution_success":
+            for path in (server.base / "output" / "bloom4d" / "fields").glob("batch_*"):
+                path.unlink()
+
+    row = rows.make_row(1, graph(Field={"seed": 59}), {})
+    line = executor.execute_row(server.url, row, tmp_path, on_event=remove)
+    assert line["status"] == "error" and line["error"].startswith("the host answered 404 for /view") and "restart it" in line["error"]
+    assert list(tmp_path.iterdir()) == [] and line["outputs"] == []
+
+
+def test_a_server_behind_a_path_and_a_password(server, tmp_path):
+    with proxy.forwarding(server.url, "/gpu/comfy", "me", "secret") as port:
+        address = f"http://me:secret@127.0.0.1:{port}/gpu/comfy/"
+        line, = engine.run_rows([rows.make_row(1, graph(Field={"seed": 57}), {})], tmp_path, address, lambda text: None, lines=False)
+        assert line["status"] == "success" and len(line["outputs"]) == 1 and line["where"] == f"http://127.0.0.1:{port}/gpu/comfy"
+        with pytest.raises(host_process.HostFailed, match="the answer has status 401, so something else is there"):
+            engine.run_rows([rows.make_row(1, graph(Field={"seed": 58}), {})], tmp_path, address.replace("secret", "guess"), lambda text: None)
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

@@ -49,7 +49,8 @@ async def _execute(address, row, out, where, local, on_event, interrupter) -> di
     except aiohttp.ClientResponseError as error:
         if error.status >= 500:
             raise HostLost(f"{line['where']} answered with status {error.status}") from error
-        line["error"] = f"the host answered {error.status} for {error.request_info.url.path_qs}: a file that it names is gone."
+        line["error"] = (f"the host answered {error.status} for {error.request_info.url.path_qs}: a file that it wrote is gone, "
+                         "and its cache does not know that; restart it and give the same command.")
     except OSError as error:
         line["error"] = f"the results cannot be written to {out / row.name}: {error.strerror or error}. Make room or give another --out."
     except ValueError as error:
@@ -93,17 +94,23 @@ async def _copy_all(connection, files: list[dict], folder: Path) -> tuple[dict, 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    copied = {}
-    for file in files:
-        target = inside(partial, file)
-        content = await connection.view({"subfolder": "", **file})
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        copied[target.relative_to(partial).as_posix()] = (hashlib.sha256(content).hexdigest(), len(content))
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    try:
+        copied = {name: entry for name, *entry in [await _copy(connection, file, partial) for file in files]}
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return {name: digest for name, (digest, _) in copied.items()}, sum(size for _, size in copied.values())
+
+
+async def _copy(connection, file: dict, folder: Path) -> tuple[str, str, int]:
+    """(path below folder, sha256, bytes) of a copied file."""
+    target = inside(folder, file)
+    content = await connection.view({"subfolder": "", **file})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return target.relative_to(folder).as_posix(), hashlib.sha256(content).hexdigest(), len(content)
 
 
 def scores_of(outputs: dict, prompt: dict) -> dict:

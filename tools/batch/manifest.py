@@ -45,14 +45,17 @@ class Manifest:
         return self.newest.get((key, None))
 
     def finished(self, key: str) -> dict | None:
-        """The line of a row that need not run again: it ended well, its files are there and unaltered, and so are its models."""
+        """The line of a row that need not run again: it ended well, its files are there and unaltered, and its models unaltered.
+
+        Models that are not on this machine are not asked: the row may have run on another one.
+        """
         line = self.find(key)
         return line if line and line["status"] == "success" and self.intact(line) else None
 
     def intact(self, line: dict) -> bool:
         folder = self.path.parent / line["folder"]
         outputs = all(sha256_of(folder / name) == line["hashes"].get(name) for name in line["outputs"])
-        return outputs and all(sha256_of(Path(path)) == line["models"].get(name) for name, path in line["model_paths"].items())
+        return outputs and all(sha256_of(Path(path)) in (None, line["models"].get(name)) for name, path in line["model_paths"].items())
 
     def append(self, line: dict):
         """Write a line so that it survives a crash right afterwards; ManifestError when the disk refuses."""

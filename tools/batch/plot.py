@@ -13,7 +13,9 @@ PANEL, HEIGHT = 560, 340  # pixels of a panel of lines
 LINE, ROW, GAP, TITLE = 15, 26, 14, 30
 INK, FAINT, GRID, DOT = (40, 40, 40), (120, 120, 120), (226, 226, 226), (31, 119, 180)
 LOW, HIGH = (247, 251, 255), (8, 69, 148)  # colours of a heat map's least and greatest value
+WIDTH = 1500  # pixels; panels stand beside one another up to this
 LABEL = 30  # characters of a label
+HEAD = TITLE + 2 * LINE + 6  # above a heat map's cells
 CELL = 92  # pixels; width of a heat map's cell
 MOST = 40  # rows of labels or panels; what is beyond is in the table only
 
@@ -23,10 +25,10 @@ def font(size: int = 12):
 
 
 def draw(table: Table) -> Image.Image:
-    """All quantities, a panel each, two beside one another."""
+    """All quantities, a panel each."""
     panel = panel_for(table)
     shown = [name for name in table.quantities if not is_constant(table, name)] or table.quantities
-    sheet = together([panel(table, name) for name in shown[:MOST]], columns=2 if len(shown) > 1 else 1)
+    sheet = together([panel(table, name) for name in shown[:MOST]])
     return with_footer(sheet, footer(table, shown))
 
 
@@ -64,8 +66,9 @@ def panel_for(table: Table):
     return line_panel if len(values) > 1 and all(map(is_number, values)) else dots_panel
 
 
-def together(panels: list[Image.Image], columns: int) -> Image.Image:
-    """Panels in rows, top left first, on white."""
+def together(panels: list[Image.Image]) -> Image.Image:
+    """Panels in rows, as many beside one another as fit, top left first, on white."""
+    columns = min(max(WIDTH // max(panel.width for panel in panels), 1), len(panels))
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     width = max(panel.width for panel in panels) * columns
     sheet = Image.new("RGB", (width, sum(max(panel.height for panel in row) + GAP for row in rows)), "white")
@@ -213,14 +216,14 @@ def heat_panel(table: Table, quantity: str) -> Image.Image:
     found = {json.dumps([[point.at[name] for name in down], point.at[right]]): point.numbers.get(quantity) for point in table.points}
     names = [", ".join(label(value) for value in row) for row in rows]
     words = int(max(font().getlength(text) for text in [*names, ", ".join(down)])) + 2 * GAP
-    panel, pen = blank(max(words + CELL * len(columns) + GAP, 300), TITLE + 2 * LINE + 2 * ROW * len(rows) + GAP, quantity)
+    panel, pen = blank(max(words + CELL * len(columns) + GAP, 300), HEAD + 2 * ROW * len(rows) + GAP, quantity)
     pen.text((words, TITLE), right, fill=INK, font=font())
-    pen.text((GAP, TITLE + LINE), ", ".join(down), fill=INK, font=font())
+    pen.text((GAP, HEAD - LINE - 3), ", ".join(down), fill=INK, font=font())
     shades = Scale([number.mean for number in found.values() if number] or [0.0], 0, 1)
     for column, value in enumerate(columns):
-        pen.text((words + CELL * column + CELL // 2, TITLE + LINE), label(value)[:13], fill=FAINT, font=font(), anchor="mt")
+        pen.text((words + CELL * column + CELL // 2, HEAD - 3), label(value)[:13], fill=FAINT, font=font(), anchor="mb")
     for index, row in enumerate(rows):
-        y = TITLE + 2 * LINE + 2 * ROW * index
+        y = HEAD + 2 * ROW * index
         pen.text((GAP, y + ROW), names[index], fill=FAINT, font=font(), anchor="lm")
         for column, value in enumerate(columns):
             cell(pen, words + CELL * column, y, found.get(json.dumps([list(row), value])), shades)

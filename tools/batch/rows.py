@@ -42,9 +42,9 @@ def make_row(number: int, prompt: dict, inputs: dict, source: str = "") -> Row:
 
 def folder_name(inputs: dict, key: str) -> str:
     """Readable words from the values, and enough of the key to be unlike any other: a valid file name everywhere."""
-    values = [f"seed{value}" if name == SEED else str(value) for name, value in inputs.items()]
+    values = [str(value)[:32] if name == PROMPT else f"{name.rpartition('.')[2]}_{str(value)[:16]}" for name, value in inputs.items()]
     words = re.sub(r"[^a-z0-9.]+", "_", "_".join(values).lower()).strip("_.")
-    return f"{words[:48].rstrip('_.') or 'row'}_{key[:8]}"
+    return f"{words[:64].rstrip('_.') or 'row'}_{key[:8]}"
 
 
 def common_seed(prompt: dict) -> int | None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,13 +142,32 @@ def as_text(value) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
-def printed(table: Table) -> str:
-    """Aligned columns: the varying values, runs, failures, then mean and spread of every quantity."""
+def printed(table: Table, width: int | None = None) -> str:
+    """Aligned columns: the varying values, runs, failures, then mean and spread of every quantity; too wide tables go in parts."""
     failures = any(point.failed for point in table.points)
-    header = (*(shortened(name) for name in table.columns), "runs", *(["failed"] if failures else []), *table.quantities)
-    rows = [(*(shortened(as_text(point.at[name])) for name in table.columns), str(point.runs), *([str(point.failed)] if failures else []),
-             *(str(point.numbers.get(name, "")) for name in table.quantities)) for point in table.points]
-    return "\n".join(aligned([header, *rows]))
+    head = [(*(shortened(name) for name in table.columns), "runs", *(["failed"] if failures else []))]
+    head += [(*(shortened(as_text(point.at[name])) for name in table.columns), str(point.runs), *([str(point.failed)] if failures else []))
+             for point in table.points]
+    parts = in_parts(aligned(head), [numbers_column(table, name) for name in table.quantities], width or max(shutil.get_terminal_size().columns, 120))
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def numbers_column(table: Table, quantity: str) -> list[str]:
+    return [quantity, *(str(point.numbers.get(quantity, "")) for point in table.points)]
+
+
+def in_parts(head: list[str], columns: list[list[str]], width: int) -> list[list[str]]:
+    """Lines of tables that begin with `head` and are no wider than `width` where that is possible."""
+    start = max(map(len, head))
+    parts, used = [[]], start
+    for column in columns:
+        size = max(map(len, column)) + 2
+        if parts[-1] and used + size > width:
+            parts.append([])
+            used = start
+        parts[-1].append(column)
+        used += size
+    return [aligned([(first.ljust(start), *cells) for first, *cells in zip(head, *part)]) for part in parts]
 
 
 def shortened(text: str) -> str:
