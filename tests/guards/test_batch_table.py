@@ -4,10 +4,14 @@ import csv
 import io
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from batch import plot, table
 from batch.manifest import Manifest
+from PIL import Image
 
 
 @pytest.fixture
@@ -79,6 +83,17 @@ def test_a_wide_table_is_printed_in_parts(write):
     assert len(parts) > 1 and all(len(line) <= 60 for part in parts for line in part)
     assert all(part[1].startswith("1 ") and part[2].startswith("2 ") and len(part) == 3 for part in parts)
     assert [name for part in parts for name in names if name in part[0]] == names
+
+
+def test_the_command_writes_a_picture_and_two_files(write, tmp_path):
+    command = [sys.executable, str(Path(__file__).parents[2] / "tools" / "table.py"), str(tmp_path)]
+    missing = subprocess.run(command, capture_output=True, text=True)
+    assert missing.returncode == 1 and missing.stderr.startswith(f"{tmp_path} has no manifest.jsonl with rows") and missing.stderr.count("\n") == 1
+    write(({"rate": 1}, psnr(5.0)), ({"rate": 2}, psnr(6.0)))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("rate  runs  PSNR")
+    assert json.loads((tmp_path / "table.json").read_text())["axes"] == {"rate": [1, 2]} and (tmp_path / "table.csv").read_text().startswith("rate,runs")
+    assert Image.open(tmp_path / "table.png").format == "PNG"
 
 
 def test_no_rows_is_an_error(tmp_path):

@@ -143,5 +143,5 @@ def test_seeds_go_with_no_seed_column(read, prompt):
     with pytest.raises(prompts_file.PromptsError, match="--seeds: -1 is no seed"):
         read("p.txt", "a\n", seeds=[-1])
     del prompt["2"]["inputs"]["seed"], prompt["3"]["inputs"]["noise_seed"]
-    with pytest.raises(ValueError, match="--seeds has nothing to set"):
+    with pytest.raises(prompts_file.PromptsError, match="--seeds has nothing to set"):
         read("p.txt", "a\n", seeds=[1])

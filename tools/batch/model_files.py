@@ -7,6 +7,7 @@ from pathlib import Path
 from .manifest import sha256_of
 
 ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".gguf")
+LONGEST = 250  # characters; longer ones are texts, and no file system has such names
 NOT_MODELS = ("custom_nodes", "configs")
 REMOTE, MISSING = "unknown: remote host", "unknown: in no model folder of the host"
 
@@ -14,7 +15,7 @@ REMOTE, MISSING = "unknown: remote host", "unknown: in no model folder of the ho
 def named_models(prompt: dict) -> list[str]:
     """Every input value that reads like a model file's name, sorted."""
     values = {value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)}
-    return sorted(value for value in values if value.lower().endswith(ENDINGS) and "\n" not in value)
+    return sorted(value for value in values if value.lower().endswith(ENDINGS) and len(value) < LONGEST and value.isprintable())
 
 
 async def model_hashes(connection, prompt: dict, local: bool) -> tuple[dict, dict]:

@@ -102,7 +102,10 @@ def check_targets(file: PromptsFile, targets: dict):
 
 
 def add_seeds(prompt: dict, file: PromptsFile, targets: dict) -> list[tuple[str, str]]:
-    places = workflow.seed_places(prompt, "--seeds")
+    try:
+        places = workflow.seed_places(prompt, "--seeds")
+    except workflow.WorkflowError as error:
+        raise PromptsError(str(error)) from None
     for column, own in targets.items():
         if set(own) & set(places):
             raise file.columns[column].error("this column sets a seed, and so does --seeds: use one of them.")
