@@ -18,7 +18,8 @@ from ..models.metrics.scores import Scores, ordered
 from ..models.metrics.sequence_scores import Judges, measure
 from ..models.metrics.sequences import sequence
 from .host import judges, paths
-from .prior import WEIGHTS, resolve_cameras
+from .host.shipped import WEIGHTS, missing
+from .prior import resolve_cameras
 from .sockets import CAMERAS_4D, SCORES_4D
 from .table_pictures import draw_plot, draw_table
 from .tables import direction, gather, text, to_json, to_markdown
@@ -46,6 +47,8 @@ def judges_of(prompt: str, phenomenon: str, clip: str, lpips: str, compares: boo
         found = replace(found, named=asked, recogniser=load_recogniser(RECOGNISER))
         wanted = ", ".join(name for name in (asked.phenomenon, asked.species, asked.colour) if name)
         notes.append(f"Recogniser: {judges.source(RECOGNISER)}; asked for {wanted}.")
+    elif asked is not None:
+        notes.append(missing(RECOGNISER.name))
     elif phenomenon == READ:
         notes.append("The recogniser was not asked: the prompt names none of its seven phenomena.")
     if clip != judges.NONE and prompt.strip():
