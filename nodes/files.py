@@ -71,8 +71,8 @@ class Bloom4DLoadField(io.ComfyNode):
     def execute(cls, path):
         file = field_path(path)
         if not file.is_file():
-            known = ", ".join(saved_fields()[:5]) or "there is none yet"
-            raise ValueError(f'There is no field "{path}" in the output folder. Saved fields: {known}.')
+            known = ", ".join(map(paths.shown, saved_fields()[:2])) or "there is none yet"
+            raise ValueError(f'There is no field "{paths.shown(path)}" in the output folder. The newest that were saved: {known}.')
         return io.NodeOutput(load_scene(file))
 
 

@@ -1,5 +1,6 @@
 """API-format workflows from files, and changes to them from the command line. Standard library only."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,12 @@ class WorkflowError(ValueError):
     """The file or a change to it cannot be used; the message is what the user reads."""
 
 
+def cut(text: str, length: int = 60) -> str:
+    """A text for a message: one line, shortened."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 3] + "..."
+
+
 def load(name: str) -> dict:
     """A prompt {node id: {class_type, inputs, _meta}} from a path, or from the name of a workflow that we ship.
 
@@ -21,8 +28,10 @@ def load(name: str) -> dict:
     path = find(name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WorkflowError(f"{path} is not JSON: {error}") from None
+    except RecursionError:
+        raise WorkflowError(f"{path} is nested too deeply for a workflow: in the browser use File > Export (API).") from None
+    except (OSError, ValueError) as error:
+        raise WorkflowError(f"{path} is not JSON: {cut(str(error))}") from None
     if isinstance(content, dict) and isinstance(content.get("nodes"), list):
         return load_twin(path)
     if not isinstance(content, dict) or not all(map(is_node, content.values())):
@@ -40,10 +49,11 @@ def is_node(node) -> bool:
 
 def find(name: str) -> Path:
     for path in (Path(name), FOLDER / name, FOLDER / f"{name}.json"):
-        if path.is_file():
-            return path
+        with contextlib.suppress(OSError):  # a name that is too long
+            if path.is_file():
+                return path
     known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.json"))) or "none"
-    raise WorkflowError(f"there is no workflow {name}: give a path or one of these names: {known}.")
+    raise WorkflowError(f"there is no workflow {cut(name)}: give a path or one of these names: {known}.")
 
 
 def load_twin(path: Path) -> dict:
@@ -61,7 +71,7 @@ def change(prompt: dict, assignment: str):
     """Apply one "Title.input=value" (or "id.input=value") in place; the value is read as JSON where that fits, else as text."""
     target, equals, value = assignment.partition("=")
     if not equals:
-        raise WorkflowError(f'--set "{assignment}" has no "=": write --set "Title.input=value".')
+        raise WorkflowError(f'--set "{cut(assignment)}" has no "=": write --set "Title.input=value".')
     node_id, name = resolve(prompt, target)
     prompt[node_id]["inputs"][name] = convert(prompt[node_id]["inputs"][name], value, target)
 
@@ -72,12 +82,12 @@ def resolve(prompt: dict, target: str) -> tuple[str, str]:
              if target.startswith(name + ".")]
     found = [(node_id, name) for node_id, name in found if name in prompt[node_id]["inputs"]] or found
     if not found:
-        raise WorkflowError(f'no node is titled like "{target}"; titles: ' + ", ".join(sorted({title(*item) for item in prompt.items()})))
+        raise WorkflowError(f'no node is titled like "{cut(target)}"; titles: ' + ", ".join(sorted({cut(title(*item)) for item in prompt.items()})))
     if len(found) > 1:
-        raise WorkflowError(f'"{target}" fits several nodes; use an id: ' + ", ".join(f"{node_id}.{name}" for node_id, name in found))
+        raise WorkflowError(f'"{cut(target)}" fits several nodes; use an id: ' + ", ".join(f"{node_id}.{name}" for node_id, name in found))
     node_id, name = found[0]
     if name not in prompt[node_id]["inputs"]:
-        raise WorkflowError(f'"{title(node_id, prompt[node_id])}" has no input {name}; it has ' + ", ".join(prompt[node_id]["inputs"]))
+        raise WorkflowError(f'"{cut(title(node_id, prompt[node_id]))}" has no input {cut(name)}; it has ' + ", ".join(map(cut, prompt[node_id]["inputs"])))
     return node_id, name
 
 
@@ -95,9 +105,9 @@ def convert(old, text: str, target: str):
 def fitting(old, value, target: str, shown: str | None = None):
     """`value` when it is of the old one's kind and finite; WorkflowError otherwise. shown: how the message writes it."""
     if isinstance(old, list) and len(old) == 2 and isinstance(old[0], str):
-        raise WorkflowError(f'"{target}" is connected to another node and has no value of its own to set.')
+        raise WorkflowError(f'"{cut(target)}" is connected to another node and has no value of its own to set.')
     if not same_kind(old, value):
-        raise WorkflowError(f'"{target}" holds {json.dumps(old)}, and {json.dumps(value) if shown is None else shown} is no value of that kind.')
+        raise WorkflowError(f'"{cut(target)}" holds {cut(json.dumps(old))}, and {cut(json.dumps(value) if shown is None else shown)} is no value of that kind.')
     return value
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .mlp import MLP
+from .mlp import MLP, check_decoder
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class BackgroundConfig:
     def __post_init__(self):
         if self.kind not in ("none", "solid", "network"):
             raise ValueError(f'Background "{self.kind}" is unknown. Choose "none", "solid" or "network".')
+        check_decoder(self.hidden, self.layers)
 
 
 class Background(nn.Module):

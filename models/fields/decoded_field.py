@@ -56,7 +56,7 @@ class DecodedField(nn.Module):
 
     def set_blob(self, radius: float) -> None:
         """Set the radius of the density blob (4D-fy: .5 -> 5 over the last stage, so that parts may leave the centre)."""
-        if radius <= 0:
+        if not radius > 0:
             raise ValueError(f"A density blob's radius must be above 0, not {radius:g}.")
         self.blob_radius = float(radius)
 

@@ -25,7 +25,7 @@ class DensityBlob:
     def __post_init__(self):
         if self.shape not in ("cone", "gaussian"):
             raise ValueError(f'Density blob "{self.shape}" is unknown. Choose "cone" or "gaussian".')
-        if self.radius <= 0 or self.scale <= 0:
+        if not (self.radius > 0 and self.scale > 0):
             raise ValueError("A density blob's radius and scale must be above 0.")
 
     def density(self, decoded: Tensor, positions: Tensor, radius: float) -> Tensor:

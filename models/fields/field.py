@@ -5,6 +5,13 @@ from typing import Protocol
 from torch import Tensor, nn
 
 
+def checked_numbers(state: Tensor, count: int) -> list[float]:
+    """The scheduled values that a field stores beside its parameters; ValueError unless they are `count` finite numbers."""
+    if tuple(state.shape) != (count,) or not bool(state.isfinite().all()):
+        raise ValueError(f"the stored levels and blob radius are {tuple(state.shape)} numbers of which some may not be finite, {count} finite ones are needed")
+    return state.tolist()
+
+
 class Field(Protocol):
     """A scene: density and colour over space and time. Fields are `nn.Module`s with a frozen `config`; none inherits this."""
 

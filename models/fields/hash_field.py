@@ -1,15 +1,17 @@
 """4D-fy's scene: a static 3D and a dynamic 4D hash grid, added, decoded to density and colour."""
 
-import dataclasses
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from ..formats.configs import read_config
 from .background import BackgroundConfig
 from .decoded_field import DecodedField
 from .density import DEMO_BLOB, MAGIC3D_BLOB, DensityBlob
+from .field import checked_numbers
 from .hash_grid import FEATURES, HashGrid, HashGridConfig
+from .mlp import check_decoder
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,12 @@ class HashFieldConfig:
     def __post_init__(self):
         if self.static.dimensions != 3 or self.dynamic.dimensions != 4:
             raise ValueError("A hash field adds a static grid of 3 dimensions and a dynamic grid of 4. Set the grids' dimensions so.")
+        check_decoder(self.hidden, self.layers)
 
     @classmethod
     def from_dict(cls, values: dict) -> "HashFieldConfig":
-        """The inverse of `dataclasses.asdict`, for files; sequences may be lists, as JSON makes them."""
-        background = dict(values["background"], colour=tuple(values["background"]["colour"]))
-        return cls(
-            static=HashGridConfig(**values["static"]),
-            dynamic=HashGridConfig(**values["dynamic"]),
-            hidden=values["hidden"],
-            layers=values["layers"],
-            blob=DensityBlob(**values["blob"]),
-            background=BackgroundConfig(**background),
-        )
+        """The inverse of `dataclasses.asdict`, for files; ValueError that names what is wrong."""
+        return read_config(cls, values)
 
 
 PAPER_FIELD = HashFieldConfig(background=BackgroundConfig(kind="network"))
@@ -105,6 +100,6 @@ class HashField(DecodedField):
         return torch.tensor([self.static_active, self.dynamic_active, self.blob_radius], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        static_active, dynamic_active, radius = state.tolist()
+        static_active, dynamic_active, radius = checked_numbers(state, 3)
         self.set_levels(static_active, dynamic_active)
         self.set_blob(radius)

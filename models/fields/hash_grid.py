@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 FEATURES = 2  # per level, in every published configuration; the pair is what travels as one complex number
 PRIMES = (1, 2654435761 - 2**32, 805459861, 3674653429 - 2**32)  # tiny-cuda-nn's, as signed 32-bit numbers with the same low bits
+MOST_LEVELS, FINEST = 32, 2**16  # twice the published number of levels, and sixteen times their finest resolution
 CPU_CHUNK_CORNERS = 2**18  # 2 MiB of gathered features: stays in a core's cache
 GPU_CHUNK_CORNERS = 2**28
 
@@ -39,8 +40,12 @@ class HashGridConfig:
     time_cap: int | None = None
 
     def __post_init__(self):
-        if self.dimensions not in (3, 4) or self.levels < 1 or self.base_resolution < 2 or self.growth < 1.0:
-            raise ValueError("A hash grid needs 3 or 4 dimensions, at least one level, a base resolution of 2 or more and a growth of 1 or more.")
+        if self.dimensions not in (3, 4) or not 1 <= self.levels <= MOST_LEVELS or self.base_resolution < 2 or self.growth < 1.0:
+            raise ValueError(f"A hash grid needs 3 or 4 dimensions, 1 to {MOST_LEVELS} levels, a base resolution of 2 or more and a growth of 1 or more.")
+        if math.log(self.base_resolution) + (self.levels - 1) * math.log(self.growth) > math.log(FINEST + 1):
+            raise ValueError(f"A hash grid's finest level has at most {FINEST} nodes per axis. Lower the base resolution, the growth or the number of levels.")
+        if not 0 < self.time_ratio <= FINEST:
+            raise ValueError(f"A hash grid's time ratio is above 0 and at most {FINEST}. Change time_ratio.")
         if not 4 <= self.log2_table <= 24 or (self.time_cap is not None and self.time_cap < 2):
             raise ValueError("A hash grid's table has 2^4 to 2^24 entries, and a time cap is at least 2 nodes. Change log2_table or time_cap.")
 

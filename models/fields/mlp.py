@@ -7,6 +7,15 @@ import torch
 from torch import Tensor, nn
 
 
+MOST_HIDDEN, MOST_LAYERS = 4096, 16
+
+
+def check_decoder(hidden: int, layers: int) -> None:
+    """ValueError unless a decoder may have so many hidden layers of such a width."""
+    if not 1 <= hidden <= MOST_HIDDEN or not 0 <= layers <= MOST_LAYERS:
+        raise ValueError(f"A decoder has 0 to {MOST_LAYERS} hidden layers of 1 to {MOST_HIDDEN} numbers, not {layers} of {hidden}. Change its layers or width.")
+
+
 class MLP(nn.Module):
     """Linear layers without biases and ReLU between them, linear output (threestudio's VanillaMLP); always float of the input.
 

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..formats.configs import read_config
 from .background import BackgroundConfig
 from .decoded_field import DecodedField
 from .density import DEMO_BLOB, MAGIC3D_BLOB, DensityBlob
+from .field import checked_numbers
 from .hash_grid import FEATURES, HashGrid, HashGridConfig
+from .mlp import check_decoder
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,12 @@ class SingleGridConfig:
     def __post_init__(self):
         if self.grid.dimensions != 4:
             raise ValueError("A single grid field has one grid over space and time. Set the grid's dimensions to 4.")
+        check_decoder(self.hidden, self.layers)
 
     @classmethod
     def from_dict(cls, values: dict) -> "SingleGridConfig":
-        """The inverse of `dataclasses.asdict`, for files; sequences may be lists, as JSON makes them."""
-        background = dict(values["background"], colour=tuple(values["background"]["colour"]))
-        return cls(
-            grid=HashGridConfig(**values["grid"]),
-            hidden=values["hidden"],
-            layers=values["layers"],
-            blob=DensityBlob(**values["blob"]),
-            background=BackgroundConfig(**background),
-        )
+        """The inverse of `dataclasses.asdict`, for files; ValueError that names what is wrong."""
+        return read_config(cls, values)
 
 
 PAPER_SINGLE_GRID = SingleGridConfig(background=BackgroundConfig(kind="network"))
@@ -91,6 +88,6 @@ class SingleGridField(DecodedField):
         return torch.tensor([self.active, self.blob_radius], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        active, radius = state.tolist()
+        active, radius = checked_numbers(state, 2)
         self.set_levels(active, 0.0)
         self.set_blob(radius)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..formats.configs import read_config, read_json
 from ..formats.header import order_metadata
+from ..formats.tensors import mismatch, promised, read_tensors
 
 KIND = "bloom4d.recogniser"
 
@@ -31,6 +32,10 @@ class RecogniserConfig:
     colours: tuple[str, ...]
     widths: tuple[int, ...] = (24, 40, 64, 96)
     hidden: int = 160
+
+    def __post_init__(self):
+        if not self.widths or not all(8 <= width <= 4096 and width % 8 == 0 for width in self.widths) or not 1 <= self.hidden <= 65536:
+            raise ValueError("a recogniser's widths are multiples of 8 up to 4096 and its head has 1 to 65536 numbers")
 
 
 @dataclass(frozen=True)
@@ -94,14 +99,21 @@ def save_recogniser(path: Path, network: Recogniser, card: dict[str, str]) -> No
 
 def load_recogniser(path: Path) -> Recogniser:
     """Read a recogniser in float32 and evaluation mode; ValueError for another kind of file."""
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("kind") != KIND:
-            raise ValueError(f"{Path(path).name} is not a Bloom4D recogniser. Use the file written by `launch.py train recogniser`.")
-        config = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(metadata["config"]).items()}
-        tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-    network = Recogniser(RecogniserConfig(**config))
-    network.load_state_dict(tensors)
+    remedy = "Use the file written by `launch.py train recogniser`"
+    try:
+        tensors, metadata = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. {remedy}.") from None
+    if metadata.get("kind") != KIND:
+        raise ValueError(f"{Path(path).name} is not a Bloom4D recogniser. {remedy}.")
+    try:
+        config = read_config(RecogniserConfig, read_json(metadata.get("config", "")))
+        if problem := mismatch(tensors, promised(lambda: Recogniser(config))):
+            raise ValueError(problem)
+    except ValueError as error:
+        raise ValueError(f"{Path(path).name} is a damaged recogniser: {error}. {remedy}.") from None
+    network = Recogniser(config)
+    network.load_state_dict({name: value.float() for name, value in tensors.items()})
     return network.eval().requires_grad_(False)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .prior_conditioning import CAMERA_SIZE, TIME_SIZE
 
 TIMESTEPS = 1000
+MOST_CHANNELS, MOST_BLOCKS = 1 << 15, 16
 HEAD_CHANNELS = 64  # what the host's stock loaders assume
 BIAS_SLOPES = (0.35, 0.03)  # steepest and flattest head: one looks near its own place, one over the whole picture
 CODE_GAIN = 4.0  # of the first weights on camera and time: 21 numbers among hundreds, they would be learned last
@@ -36,6 +37,15 @@ class JointPriorConfig:
     context_size: int = 64
     condition_size: int = 343
     passed: float = 0.05
+
+    def __post_init__(self):
+        sizes = (self.latent_channels, self.latent_size, self.context_size, self.condition_size)
+        if not all(1 <= size <= MOST_CHANNELS for size in sizes) or not 0 < self.width <= MOST_CHANNELS or self.width % HEAD_CHANNELS:
+            raise ValueError(f"a denoiser's width is a multiple of {HEAD_CHANNELS} and its sizes lie between 1 and {MOST_CHANNELS}, here width {self.width}, sizes {sizes}")
+        if not 1 <= len(self.blocks) <= MOST_BLOCKS or not all(1 <= count <= MOST_BLOCKS for count in self.blocks):
+            raise ValueError(f"a denoiser has 1 to {MOST_BLOCKS} resolutions of 1 to {MOST_BLOCKS} blocks each, here {len(self.blocks)} resolutions")
+        if self.condition_size <= CAMERA_SIZE + TIME_SIZE:
+            raise ValueError(f"a denoiser's condition has {self.condition_size} numbers, camera and time alone need {CAMERA_SIZE + TIME_SIZE}")
 
     @property
     def levels(self) -> int:

@@ -25,6 +25,10 @@ class PatchCodecConfig:
     patch: int = 8
     channels: int = 96
 
+    def __post_init__(self):
+        if not 1 <= self.patch <= 64 or not 1 <= self.channels <= 4 * self.patch**2:
+            raise ValueError(f"a codec of patches of {self.patch} pixels cannot keep {self.channels} components: at most 64 pixels, and 4 x pixels^2 components")
+
 
 class PatchCodec(nn.Module):
     """Pictures (B, 4, H, W), premultiplied RGBA in [0, 1], to latents (B, C, H/8, W/8) and back."""

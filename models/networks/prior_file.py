@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..formats.configs import read_config, read_json
 from ..formats.header import order_metadata
+from ..formats.tensors import mismatch, promised, read_tensors
 from .joint_prior import JointPrior, JointPriorConfig
 from .patch_codec import PatchCodec, PatchCodecConfig
 from .text_encoder import TextEncoder, TextEncoderConfig
@@ -32,6 +33,10 @@ class PriorConfigs:
     denoiser: JointPriorConfig
     text: TextEncoderConfig
     codec: PatchCodecConfig
+
+    def __post_init__(self):
+        if self.denoiser.latent_channels != self.codec.channels:
+            raise ValueError(f"the denoiser takes {self.denoiser.latent_channels} channels, the codec makes {self.codec.channels}")
 
 
 def save_prior(path: Path, denoiser: JointPrior, text: TextEncoder, codec: PatchCodec, card: dict[str, str]) -> None:
@@ -50,19 +55,36 @@ def prior_configs(metadata: dict[str, str] | None, path: Path | str) -> PriorCon
     """The configurations in a file's metadata; ValueError when the file is no prior of ours or of a newer format."""
     if not metadata or metadata.get("kind") != KIND:
         raise ValueError(f"{Path(path).name} is not a Bloom4D joint prior: its metadata has no kind \"{KIND}\". Choose a file written by `launch.py train prior`.")
-    if int(metadata["format"]) > FORMAT:
-        raise ValueError(f"{Path(path).name} has format {metadata['format']}, this version of Bloom4D reads up to {FORMAT}. Update the pack.")
-    configs = json.loads(metadata["config"])
-    denoiser = configs["denoiser"]
-    denoiser["blocks"] = tuple(denoiser["blocks"])
-    return PriorConfigs(JointPriorConfig(**denoiser), TextEncoderConfig(**configs["text"]), PatchCodecConfig(**configs["codec"]))
+    if (written := metadata.get("format", "none")) != str(FORMAT):
+        raise ValueError(f"{Path(path).name} has format {written[:20]}, this version of Bloom4D reads format {FORMAT}. Update the pack.")
+    try:
+        return read_config(PriorConfigs, read_json(metadata.get("config", "")))
+    except ValueError as error:
+        raise damaged(path, error) from None
+
+
+def check_tensors(tensors: dict[str, Tensor], configs: PriorConfigs, path: Path | str) -> None:
+    """ValueError unless a file holds just the tensors that its configurations promise; nothing is allocated for the comparison."""
+    networks = {"unet.": lambda: JointPrior(configs.denoiser), "text.": lambda: TextEncoder(configs.text), "codec.": lambda: PatchCodec(configs.codec)}
+    wanted = {prefix + name: value for prefix, build in networks.items() for name, value in promised(build).items()}
+    if problem := mismatch(tensors, wanted):
+        raise damaged(path, ValueError(problem))
+
+
+def damaged(path: Path | str, problem: ValueError) -> ValueError:
+    """What to raise for a prior file whose content is not what this version writes."""
+    return ValueError(f"{Path(path).name} is damaged or was written by another version of Bloom4D: {problem}. Train it again, or choose the shipped one.")
 
 
 def load_prior(path: Path) -> tuple[JointPrior, TextEncoder, PatchCodec]:
     """Read the networks in float32 and evaluation mode; the host's own loader is in `nodes/host/prior.py`."""
-    with safe_open(path, "pt") as file:
-        configs = prior_configs(file.metadata(), path)
-        tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+    try:
+        tensors, metadata = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. It may be truncated: reinstall Bloom4D, or copy your own file again.") from None
+    configs = prior_configs(metadata, path)
+    check_tensors(tensors, configs, path)
+    tensors = {name: value.float() for name, value in tensors.items()}
     networks = JointPrior(configs.denoiser, tensors["codec.variance"]), TextEncoder(configs.text), PatchCodec(configs.codec)
     for prefix, network in zip(("unet.", "text.", "codec."), networks):
         network.load_state_dict(_under(tensors, prefix))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LARGEST, MOST_LAYERS = 1 << 17, 64
 END_TOKEN = 49407
 MULTIPLIERS = (2654435761, 805459861)
 
@@ -26,6 +27,12 @@ class TextEncoderConfig:
     heads: int = 2
     length: int = 77
     table: int = 2048
+
+    def __post_init__(self):
+        if not all(1 <= size <= LARGEST for size in (self.width, self.length, self.table)) or not 1 <= self.layers <= MOST_LAYERS:
+            raise ValueError(f"a text encoder's sizes lie between 1 and {LARGEST} and it has 1 to {MOST_LAYERS} layers")
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"a text encoder of width {self.width} cannot have {self.heads} heads, a divisor is needed")
 
     def host_config(self) -> dict:
         """The same model as the host's text-model configuration."""

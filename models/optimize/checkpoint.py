@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
+from ..formats.configs import LARGEST, read_json, shown
 from ..formats.header import order_metadata
+from ..formats.tensors import read_tensors
 
 FORMAT, VERSION = "bloom4d.checkpoint", 1
 KEPT = 2
@@ -63,24 +65,25 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise ValueError(f'There is no checkpoint "{path}". Give the path of a step_*.safetensors file of a run.')
     values = _read_values(path)
+    if _sha256(path) != values["sha256"]:
+        raise ValueError(f'The checkpoint "{path.name}" is damaged: its content does not match the hash written beside it. Use an older one of its folder.')
     try:
-        if _sha256(path) != values["sha256"]:
-            raise ValueError(f'The checkpoint "{path.name}" is damaged: its content does not match the hash written beside it. Use an older one of its folder.')
-        return Checkpoint(int(values["step"]), load_file(path), values, path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f'The checkpoint "{path.name}" is no readable safetensors file ({error}). Use an older one of its folder.') from None
+        return Checkpoint(values["step"], read_tensors(path)[0], values, path)
+    except ValueError as error:
+        raise ValueError(f"The checkpoint {error}. Use an older one of its folder.") from None
 
 
 def _read_values(path: Path) -> dict:
     sidecar = path.with_suffix(".json")
     try:
-        values = json.loads(sidecar.read_text())
+        values = read_json(sidecar.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ValueError(f'"{path.name}" is no finished Bloom4D checkpoint: {sidecar.name} is missing or unreadable beside it.') from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT or not {"step", "sha256"} <= values.keys():
+    step = values.get("step") if isinstance(values, dict) else None
+    if type(step) is not int or not 0 <= step < LARGEST or values.get("format") != FORMAT or "sha256" not in values:
         raise ValueError(f'"{path.name}" is no Bloom4D checkpoint: {sidecar.name} beside it describes something else.')
     if values.get("version") != VERSION:
-        raise ValueError(f'"{path.name}" has checkpoint version {values.get("version")}, this pack reads {VERSION}. Use the pack that wrote it.')
+        raise ValueError(f'"{path.name}" has checkpoint version {shown(values.get("version"))}, this pack reads {VERSION}. Use the pack that wrote it.')
     return values
 
 
@@ -98,7 +101,7 @@ def drop_finished(root: Path, kept: int = FINISHED_KEPT) -> None:
 def _finished_at(latest: Path) -> int | None:
     """When the run's last step was written, in nanoseconds; None of an unfinished or unreadable run."""
     try:
-        values = json.loads(latest.with_name(latest.read_text().strip()).with_suffix(".json").read_text())
+        values = read_json(latest.with_name(latest.read_text().strip()).with_suffix(".json").read_text())
         return latest.stat().st_mtime_ns if values["step"] >= values["steps"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

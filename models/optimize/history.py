@@ -7,11 +7,28 @@ import numpy
 import torch
 from torch import Tensor
 
-from .stages import LearningRates
+from ..formats.configs import read_config, shown
+from .stages import ROLES, LearningRates
 
 COLUMNS = ("step", "term", "loss", "level", "gradient_norm", "opacity", "motion", "non_finite")
 """One row per term and step: index of the term, its loss, mean noise level, norm of its latent gradient, mean opacity of its
 pictures, mean change between neighbouring times of one camera (NaN where no two are), entries that were not finite."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `StageHistory.describe` writes."""
+
+    name: str
+    terms: tuple[str, ...]
+    steps: int
+    seed: int
+    rates: LearningRates
+    roles: tuple[str, ...]
+
+    def __post_init__(self):
+        if not set(self.roles) <= set(ROLES):
+            raise ValueError(f"the history names the roles {', '.join(map(shown, self.roles[:8]))}; there are {', '.join(ROLES)}")
 
 
 @dataclass
@@ -53,11 +70,16 @@ class StageHistory:
 
     @classmethod
     def restore(cls, description: dict, tensors: dict[str, Tensor]) -> "StageHistory":
-        """The inverse of `describe` and `tensors`."""
-        name, terms, roles = description["name"], tuple(description["terms"]), tuple(description["roles"])
-        history = cls(name, terms, int(description["steps"]), int(description["seed"]), LearningRates(**description["rates"]), roles)
-        history.skipped = tensors["skipped"].tolist()
-        history.columns = {name: tensors[name].tolist() for name in COLUMNS}
+        """The inverse of `describe` and `tensors`; ValueError that names what is wrong with either."""
+        told = read_config(Description, description, "the history")
+        lengths = {name: len(tensors[name]) for name in COLUMNS if name in tensors and tensors[name].ndim == 1}
+        if len(lengths) < len(COLUMNS) or len(set(lengths.values())) > 1 or "skipped" not in tensors or tensors["skipped"].ndim != 1:
+            raise ValueError(f"the history of its stage {shown(told.name)} has columns that are missing or not of one length")
+        history = cls(told.name, told.terms, told.steps, told.seed, told.rates, told.roles)
+        history.skipped = [int(step) for step in tensors["skipped"].tolist()]
+        history.columns = {name: [float(value) for value in tensors[name].tolist()] for name in COLUMNS}
+        if not all(term in range(len(told.terms)) for term in history.columns["term"]) or not all(map(math.isfinite, history.columns["step"])):
+            raise ValueError(f"the history of its stage {shown(told.name)} has rows of steps or terms that do not exist")
         return history
 
     def learning_rates(self, step: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..formats.tensors import mismatch
 from ..geometry.cameras import Cameras, CameraSampler
 from ..guidance.directions import ViewDirections
 from ..guidance.noise import guided, noise_from_denoised, per_item
@@ -23,7 +24,7 @@ from .checkpoint import Checkpoint
 from .memory import smaller_chunk
 from .scene import Scene
 from .stages import LearningRates
-from .workpiece import Workpiece
+from .workpiece import Workpiece, damaged, split_names
 
 TERM = "refinement"
 
@@ -191,7 +192,9 @@ class Refiner:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a snapshot of the same field."""
         self.work.restore(checkpoint)
-        prefix = "pool."
-        parts = {name.removeprefix(prefix): value.to(self.work.device) for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
-        self.pool = Pool(**parts)
+        parts = split_names(checkpoint.tensors).get("pool", {})
+        count = len(parts["times"]) if "times" in parts and parts["times"].ndim else 0
+        if problem := mismatch(parts, {name: value.new_empty(count, *value.shape[1:]) for name, value in vars(self.pool).items()}):
+            raise damaged(checkpoint, ValueError(f"pool: {problem}"))
+        self.pool = Pool(**{name: value.to(self.work.device, torch.float32) for name, value in parts.items()})
         self.spoiled = bool(checkpoint.values.get("spoiled", False))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..formats.tensors import mismatch
 from .stages import ROLES, LearningRates
 
 BETAS, EPSILON = (0.9, 0.99), 1e-15  # threestudio's, for grids whose gradients are tiny and sparse
@@ -60,10 +61,14 @@ class RoleOptimiser:
         return found
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`; parameters that are not named start afresh."""
+        """The inverse of `tensors`; parameters that are not named start afresh. ValueError when the moments do not fit."""
         self.adam.state.clear()
         for parameters in self.roles.values():
             for parameter in parameters:
                 name = self.names[parameter]
-                if f"exp_avg.{name}" in tensors:
-                    self.adam.state[parameter] = {key: tensors[f"{key}.{name}"].to(parameter.device, copy=True) for key in ("step", "exp_avg", "exp_avg_sq")}
+                wanted = {f"step.{name}": torch.zeros(()), f"exp_avg.{name}": parameter, f"exp_avg_sq.{name}": parameter}
+                if not wanted.keys() & tensors.keys():
+                    continue
+                if problem := mismatch({key: tensors[key] for key in wanted if key in tensors}, wanted):
+                    raise ValueError(f"moments: {problem}")
+                self.adam.state[parameter] = {key.partition(".")[0]: tensors[key].to(parameter.device, like.dtype, copy=True) for key, like in wanted.items()}

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from ..fields.field import Field
+from ..formats.configs import shown
 from .checkpoint import Checkpoint
 from .history import StageHistory
 
@@ -22,10 +23,11 @@ def describe_field(field: Field) -> dict:
 
 def check_field(checkpoint: Checkpoint, field: Field) -> None:
     """ValueError that names the first difference unless the checkpoint holds parameters of just such a field."""
-    saved, wanted = checkpoint.values.get("field") or {}, describe_field(field)
+    saved, wanted = checkpoint.values.get("field"), describe_field(field)
+    saved = saved if isinstance(saved, dict) else {}
     if saved.get("kind") != wanted["kind"]:
         raise ValueError(
-            f'The checkpoint "{checkpoint.path.name}" holds a field of kind {saved.get("kind")}, this graph has {wanted["kind"]}. '
+            f'The checkpoint "{checkpoint.path.name}" holds a field of kind {str(saved.get("kind"))[:40]}, this graph has {wanted["kind"]}. '
             "Connect the field it was made with, or start a new run."
         )
     differing = _differences(saved.get("config", {}), wanted["config"])
@@ -40,7 +42,7 @@ def _differences(saved, wanted, path: str = "") -> list[str]:
     if isinstance(saved, dict) and isinstance(wanted, dict):
         keys = sorted(saved.keys() | wanted.keys())
         return [text for key in keys for text in _differences(saved.get(key), wanted.get(key), f"{path}.{key}" if path else key)]
-    return [] if saved == wanted else [f"its {path} is {saved}, here it is {wanted}"]
+    return [] if saved == wanted else [f"its {path[:80]} is {shown(saved)}, here it is {shown(wanted)}"]
 
 
 def _plain(value):

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors import safe_open
+from torch import Tensor
 
 from ..fields.field import Field
 from ..fields.hash_field import HashField, HashFieldConfig
 from ..fields.single_grid import SingleGridConfig, SingleGridField
+from ..formats.configs import read_json, shown
 from ..formats.provenance import KEY, Provenance
+from ..formats.tensors import mismatch, promised, read_tensors
 from .checkpoint import write_tensors
 from .history import StageHistory
 from .scene import Scene, describe_field
@@ -35,40 +37,47 @@ def save_scene(scene: Scene, path: Path, provenance: Provenance = Provenance()) 
 def load_scene(path: Path) -> Scene:
     """Read what `save_scene` wrote; ValueError that says what is wrong with anything else."""
     try:
-        with safe_open(path, "pt") as file:
-            document = _document(file.metadata(), path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f'"{path.name}" is no readable safetensors file ({error}). It may be truncated: save the field again, or load another file.') from None
-    field = build_field(document["field"], path)
+        tensors, metadata = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. It may be truncated: save the field again, or load another file.") from None
+    document = _document(metadata, path)
     state = {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
     try:
-        field.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f'"{path.name}" does not hold what its own description promises: {str(error).splitlines()[-1].strip()}. Save the field again.') from None
-    return Scene(field.requires_grad_(False), tuple(_history(index, stage, tensors) for index, stage in enumerate(document["stages"])))
+        field = build_field(document.get("field"), state, path)
+        return Scene(field.requires_grad_(False), _histories(document.get("stages"), tensors))
+    except ValueError as error:
+        raise ValueError(f'"{path.name}" is a damaged field: {error}. Save the field again, or load another file.') from None
 
 
-def build_field(description: dict, path: Path) -> Field:
-    """An empty field of a described kind and shape."""
+def build_field(description, state: dict[str, Tensor], path: Path) -> Field:
+    """The field of a described kind and shape with the parameters of `state`, whose sizes are compared before anything is allocated."""
+    if not isinstance(description, dict) or not isinstance(description.get("kind"), str):
+        raise ValueError("its description names no kind of field")
     if description["kind"] not in FIELDS:
-        raise ValueError(f'"{path.name}" holds a field of kind "{description["kind"]}", which this version does not know. Update Bloom4D.')
-    field, config = FIELDS[description["kind"]]
-    return field(config.from_dict(description["config"]), torch.Generator().manual_seed(0))
+        raise ValueError(f"its kind {shown(description['kind'])} is unknown to this version, update Bloom4D")
+    kind, config_kind = FIELDS[description["kind"]]
+    config = config_kind.from_dict(description.get("config"))
+    if problem := mismatch(state, promised(lambda: kind(config, torch.Generator().manual_seed(0)))):
+        raise ValueError(problem)
+    field = kind(config, torch.Generator().manual_seed(0))
+    field.load_state_dict(state)
+    return field
 
 
-def _document(metadata: dict | None, path: Path) -> dict:
+def _document(metadata: dict[str, str], path: Path) -> dict:
     try:
-        document = json.loads((metadata or {})[KEY])
-    except (KeyError, ValueError):
-        document = {}
-    if document.get("format") != FORMAT:
+        document = read_json(metadata.get(KEY, ""))
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f'"{path.name}" is no Bloom4D field: its description is missing. Load a file that Save Field wrote.')
     if document.get("version") != VERSION:
-        raise ValueError(f'"{path.name}" has field version {document.get("version")}, this pack reads {VERSION}. Use the pack that wrote it.')
+        raise ValueError(f'"{path.name}" has field version {shown(document.get("version"))}, this pack reads {VERSION}. Use the pack that wrote it.')
     return document
 
 
-def _history(index: int, description: dict, tensors: dict) -> StageHistory:
-    prefix = f"history.{index}."
-    return StageHistory.restore(description, {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
+def _histories(descriptions, tensors: dict[str, Tensor]) -> tuple[StageHistory, ...]:
+    if not isinstance(descriptions, list):
+        raise ValueError("its list of stages is missing")
+    parts = [{name.removeprefix(f"history.{index}."): value for name, value in tensors.items() if name.startswith(f"history.{index}.")} for index in range(len(descriptions))]
+    return tuple(StageHistory.restore(description, part) for description, part in zip(descriptions, parts))

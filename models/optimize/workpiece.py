@@ -6,6 +6,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..formats.configs import read_value
+from ..formats.tensors import mismatch
 from ..geometry.cameras import view_time_grid
 from ..guidance.seeds import generator
 from ..render.occupancy import OccupancyState
@@ -112,14 +114,25 @@ class Workpiece:
         """Continue from a snapshot; ValueError when it is of another field, of other terms, or ahead of this stage."""
         check_field(checkpoint, self.field)
         if checkpoint.step > self.steps:
-            raise ValueError(f"The checkpoint is at step {checkpoint.step}, this stage ends at {self.steps}. Give it more steps, or start a new run.")
+            raise ValueError(f'The checkpoint "{checkpoint.path.name}" is at step {checkpoint.step}, this stage ends at {self.steps}. Give it more steps, or start a new run.')
         self.history = self._same_terms(history_of(checkpoint), checkpoint)
         parts = split_names(checkpoint.tensors)
-        self.field.load_state_dict(parts["field"])
-        self.optimiser.load(parts.get("adam", {}))
-        self.occupancy = OccupancyState(**{name: value.to(self.device) for name, value in parts["occupancy"].items()})
-        self.in_a_row, self.empty = int(checkpoint.values["in_a_row"]), int(checkpoint.values["empty"])
+        try:
+            self._restore(parts, checkpoint.values)
+        except ValueError as error:
+            raise damaged(checkpoint, error) from None
         self.step = checkpoint.step
+
+    def _restore(self, parts: dict[str, dict[str, Tensor]], values: dict) -> None:
+        """The parameters, moments, occupancy and counters; ValueError in a clause when one of them does not fit."""
+        for name, wanted in (("field", self.field.state_dict()), ("occupancy", self.occupancy.tensors())):
+            if problem := mismatch(parts.get(name, {}), wanted):
+                raise ValueError(f"{name}: {problem}")
+        self.in_a_row, self.empty = (read_value(int, values.get(name), name) for name in ("in_a_row", "empty"))
+        self.optimiser.load(parts.get("adam", {}))
+        self.field.load_state_dict(parts["field"])
+        now = self.occupancy.tensors()
+        self.occupancy = OccupancyState(**{name: value.to(self.device, now[name].dtype) for name, value in parts["occupancy"].items()})
 
     def _same_terms(self, history: StageHistory, checkpoint: Checkpoint) -> StageHistory:
         if history.terms != self.history.terms:
@@ -132,14 +145,22 @@ class Workpiece:
 
 
 def history_of(checkpoint: Checkpoint) -> StageHistory:
-    """The history of the stage that wrote a checkpoint."""
-    return StageHistory.restore(checkpoint.values["history"], split_names(checkpoint.tensors)["history"])
+    """The history of the stage that wrote a checkpoint; ValueError when it holds none."""
+    try:
+        return StageHistory.restore(checkpoint.values.get("history"), split_names(checkpoint.tensors).get("history", {}))
+    except ValueError as error:
+        raise damaged(checkpoint, error) from None
+
+
+def damaged(checkpoint: Checkpoint, problem: ValueError) -> ValueError:
+    """What to raise for a checkpoint whose content is none of ours, though its hash is right."""
+    return ValueError(f'The checkpoint "{checkpoint.path.name}" is damaged: {problem}. Use an older one of its folder, or start a new run.')
 
 
 def split_names(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """{"a.b.c": x} as {"a": {"b.c": x}}."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        head, tail = name.split(".", 1)
+        head, _, tail = name.partition(".")
         parts.setdefault(head, {})[tail] = value
     return parts

@@ -12,6 +12,7 @@ from ...models.optimize.checkpoint import hold
 
 MODEL_FOLDER = "bloom4d"
 EXTENSIONS = {".safetensors"}
+LONGEST_NAME, LONGEST_PATH = 200, 2000  # bytes of a part and of all; file systems take 255, and a number and an ending follow
 
 
 def register_model_folder():
@@ -26,12 +27,29 @@ def register_model_folder():
     folder_paths.folder_names_and_paths[MODEL_FOLDER] = (merged, set(EXTENSIONS))
 
 
+def shown(text: str) -> str:
+    """A text from a widget for a message: one line, cut where it is long."""
+    line = " ".join(text.split()).encode("utf-8", "replace").decode()
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
+def possible(text: str) -> bool:
+    """Whether a file system could take this as a relative path."""
+    try:
+        sizes = [len(name.encode()) for name in re.split(r"[\\/]+", text)]
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text and sum(sizes) <= LONGEST_PATH and max(sizes) <= LONGEST_NAME
+
+
 def inside(root: str | os.PathLike, *parts: str) -> Path:
-    """The path of `parts` below `root`; ValueError when it would leave it (.., an absolute part, a symlink outwards)."""
-    root = Path(root).resolve()
+    """The path of `parts` below `root`; ValueError when it would leave it (.., an absolute part, a symlink outwards) or cannot be a path."""
+    root, text = Path(root).resolve(), "/".join(parts)
+    if not possible(text):
+        raise ValueError(f'"{shown(text)}" cannot be a path: a name is longer than {LONGEST_NAME} bytes, or it holds characters that no file system takes. Choose a shorter plain name.')
     path = root.joinpath(*parts).resolve()
     if not path.is_relative_to(root):
-        raise ValueError(f'"{"/".join(parts)}" leads out of the folder {root}. Use a name without ".." and without a leading slash.')
+        raise ValueError(f'"{shown(text)}" leads out of the folder {root}. Use a name without ".." and without a leading slash.')
     return path
 
 
@@ -65,9 +83,10 @@ def output_file(prefix: str, extension: str):
     Inside the `with` no other ComfyUI on the same output folder can take the same number. OSError in plain words where nothing
     can be written.
     """
+    output = Path(folder_paths.get_output_directory())
+    inside(output, *_plain_parts(prefix))  # first, because the host makes the folder
     with ExitStack() as held:
         try:
-            output = Path(folder_paths.get_output_directory())
             (output / "bloom4d").mkdir(parents=True, exist_ok=True)
             hold(held.enter_context(open(output / "bloom4d" / "saving.lock", "ab")), wait=True)
             wanted = "/".join(_plain_parts(prefix)), str(output)
@@ -97,5 +116,5 @@ def weights_file(name: str, folder: str = MODEL_FOLDER) -> Path:
 
 def _plain_parts(prefix: str) -> list[str]:
     if os.path.isabs(prefix) or ".." in re.split(r"[\\/]+", prefix):
-        raise ValueError(f'"{prefix}" leads out of the output folder. Use a name without ".." and without a leading slash.')
+        raise ValueError(f'"{shown(prefix)}" leads out of the output folder. Use a name without ".." and without a leading slash.')
     return safe_name(prefix).split("/")

@@ -31,7 +31,7 @@ from ...models.geometry.cameras import spherical
 from ...models.networks.joint_prior import JointPriorConfig, alpha_bar, joint_attention_bias, preconditioning
 from ...models.networks.patch_codec import PatchCodec
 from ...models.networks.prior_conditioning import Frame, camera_code, condition_vector, time_code, wrap_angle
-from ...models.networks.prior_file import PriorConfigs, prior_configs
+from ...models.networks.prior_file import PriorConfigs, check_tensors, prior_configs
 from ...models.networks.text_encoder import TextEncoderConfig, hash_tokens
 
 DEFAULTS = {"guidance": 3.0, "size": 64}
@@ -304,10 +304,7 @@ def preview_factors(codec: PatchCodec) -> tuple[list[list[float]], list[float]]:
 
 def _codec(tensors: dict[str, Tensor], configs: PriorConfigs) -> PatchCodec:
     codec = PatchCodec(configs.codec)
-    try:
-        codec.load_state_dict(_under(tensors, "codec."))
-    except RuntimeError as error:
-        raise ValueError(f"The prior file was written by another version of Bloom4D ({str(error).splitlines()[-1].strip()}). Train it again, or choose the shipped one.") from None
+    codec.load_state_dict(_under(tensors, "codec."))
     return codec.eval()
 
 
@@ -318,7 +315,9 @@ def _read(path: str) -> tuple[dict[str, Tensor], PriorConfigs]:
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{name} is no readable safetensors file ({reason}). It may be truncated: reinstall Bloom4D, or copy your own file again.") from None
-    return tensors, prior_configs(metadata, name)
+    configs = prior_configs(metadata, name)
+    check_tensors(tensors, configs, name)
+    return tensors, configs
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ import workflow
 MAX_BYTES = 16 << 20
 MAX_CELL = 131072  # characters; also the csv module's own limit
 MAX_NAME = 300  # characters of a column's name
+MAX_MESSAGE = 300  # characters
 MAX_ROWS = 10_000  # after grids and seeds
 
 
@@ -39,7 +40,7 @@ class Place:
         return f"{self.file} line {self.line}" + (f', column "{shortened(self.column)}"' if self.column else "")
 
     def error(self, message: str) -> PromptsError:
-        return PromptsError(shortened(" ".join(f"{self}: {message}".split()), 1000))
+        return PromptsError(shortened(" ".join(f"{self}: {message}".split()), MAX_MESSAGE))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A seeded fuzzer over everything that reads what somebody else wrote; `tools/fuzz.py` runs it."""
