@@ -42,7 +42,7 @@ def run_all(rows: list[Row], place, manifest: Manifest, announce, interrupter, l
         announce(f"--- {number}/{len(rows)}  row {row.number}: {describe(row)}")
         line = run_row(row, place, manifest.path.parent, announce, interrupter, lines)
         manifest.append(line)
-        announce(f"    {line['status']} after {show.clock(line['seconds'])}  " + (line["error"] or str(manifest.path.parent / line["folder"])))
+        announce(f"    {line['status']} after {show.clock(line['seconds'])}  " + (line["error"] or (str(manifest.path.parent / line["folder"]) if line["outputs"] else "")))
         if line["status"] == "interrupted" or interrupter is not None and interrupter.pressed:
             return
 

@@ -15,7 +15,7 @@ def table(lines: list[dict]) -> str:
 
 
 def cells(line: dict) -> tuple[str, ...]:
-    words = line["error"] or line["folder"]
+    words = line["error"] or (line["folder"] if line["outputs"] else "no files")
     same = f" (same as row {line['same_as']})" if line["same_as"] else ""
     return str(line["row"]), line["status"], show.clock(line["seconds"]), words[:WIDE] + same
 
