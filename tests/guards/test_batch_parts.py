@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 import results
-from batch import executor, model_files, places, rows, summary
+from batch import engine, executor, model_files, places, rows, summary
 from batch.manifest import sha256_of
 
 
@@ -69,6 +69,39 @@ def test_a_host_cannot_write_outside_the_rows_folder(tmp_path, file):
     with pytest.raises(ValueError, match="outside its folder"):
         results.inside(tmp_path / "row", file)
     assert results.inside(tmp_path, {"filename": "x", "subfolder": "a/b"}) == tmp_path / "a" / "b" / "x"
+
+
+class LostPlace:
+    """A host that is lost in every row."""
+
+    address, where, local = "127.0.0.1:1", "nowhere", True
+
+    def __init__(self):
+        self.recovered = 0
+
+    def recover(self):
+        self.recovered += 1
+
+    def last_words(self):
+        return "Killed"
+
+
+class Pressed:
+    """Ctrl-C came."""
+
+    pressed = True
+
+    async def wait(self):
+        return
+
+
+def test_a_row_in_which_the_host_is_lost_twice_fails_and_leaves_a_host_for_the_next(tmp_path):
+    place, said = LostPlace(), []
+    line = engine.run_row(rows.make_row(4, {}, {"seed": 1}), place, tmp_path, said.append, None, False)
+    assert (line["row"], line["status"], line["error"]) == (4, "error", "the host was lost twice in this row: Killed")
+    assert place.recovered == 2 and said == ["    the host was lost in this row: Killed"] * 2
+    interrupted = engine.run_row(rows.make_row(4, {}, {"seed": 1}), place, tmp_path, said.append, Pressed(), False)
+    assert interrupted["status"] == "interrupted" and place.recovered == 2, "nothing is started again after Ctrl-C"
 
 
 def test_a_long_batch_shows_only_what_did_not_end_well():
