@@ -4,6 +4,7 @@
     python3 launch.py run [WORKFLOW]    queue a workflow in a real ComfyUI and copy its results here
     python3 launch.py run --prompts F   the same for every row of a txt, csv or jsonl file
     python3 launch.py table OUT         show the scores of such a batch over its grid
+    python3 launch.py node              make this machine a node of a Ray cluster for batches
     python3 launch.py ui                open the same ComfyUI in a browser
     python3 launch.py test [--fast]     run the tests
     python3 launch.py train NAME        train a weight file that the pack ships
@@ -26,7 +27,13 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 
 import environment  # noqa: E402  (needs the version checked above)
 
-EXTRAS = {"run": (), "table": (), "ui": (), "setup": (), "test": ("test", "train", "metrics"), "train": ("train",)}
+EXTRAS = {"run": (), "table": (), "node": ("cluster",), "ui": (), "setup": (), "test": ("test", "train", "metrics", "cluster"), "train": ("train",)}
+
+
+def extras_of(command, arguments):
+    """The optional groups of packages that a command needs; only a batch on a cluster needs Ray."""
+    cluster = command == "run" and any(word.split("=")[0] == "--ray" for word in arguments)
+    return (*EXTRAS[command], "cluster") if cluster else EXTRAS[command]
 
 
 def split_arguments(arguments):
@@ -67,7 +74,7 @@ def main():
     if {"-h", "--help"} & set(rest) and command != "setup":
         become([sys.executable, tool, *rest], {})
     try:
-        ready = environment.prepare(options.get("comfyui"), options.get("python"), EXTRAS[command])
+        ready = environment.prepare(options.get("comfyui"), options.get("python"), extras_of(command, rest))
     except environment.SetupError as error:
         sys.exit(f"Set-up stopped: {error}")
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import importlib
 
 from comfy_api.latest import ComfyExtension
 
+from . import replacements
 from .host.paths import register_model_folder
 from .host.provenance import mark_prompt
 
@@ -16,7 +17,9 @@ class Bloom4DExtension(ComfyExtension):
     async def on_load(self):
         from server import PromptServer  # not there in a process without a server
 
-        PromptServer.instance.add_on_prompt_handler(mark_prompt)
+        await replacements.register()
+        for handler in (replacements.renew_prompt, mark_prompt):
+            PromptServer.instance.add_on_prompt_handler(handler)
 
     async def get_node_list(self):
         register_model_folder()  # before the schemas list its files

@@ -18,7 +18,8 @@ from ..models.metrics.scores import Scores, ordered
 from ..models.metrics.sequence_scores import Judges, measure
 from ..models.metrics.sequences import sequence
 from .host import judges, paths
-from .prior import WEIGHTS, resolve_cameras
+from .host.shipped import WEIGHTS, missing
+from .prior import resolve_cameras
 from .sockets import CAMERAS_4D, SCORES_4D
 from .table_pictures import draw_plot, draw_table
 from .tables import direction, gather, text, to_json, to_markdown
@@ -46,18 +47,20 @@ def judges_of(prompt: str, phenomenon: str, clip: str, lpips: str, compares: boo
         found = replace(found, named=asked, recogniser=load_recogniser(RECOGNISER))
         wanted = ", ".join(name for name in (asked.phenomenon, asked.species, asked.colour) if name)
         notes.append(f"Recogniser: {judges.source(RECOGNISER)}; asked for {wanted}.")
+    elif asked is not None:
+        notes.append(missing(RECOGNISER.name))
     elif phenomenon == READ:
         notes.append("The recogniser was not asked: the prompt names none of its seven phenomena.")
-    if prompt.strip() and clip != judges.NONE:
+    if clip != judges.NONE and prompt.strip():
         score, note = judges.clip_score(clip, prompt.strip())
         found, notes = replace(found, text=score), [*notes, note]
-    elif prompt.strip():
-        notes.append(CLIP_HINT)
-    if compares and lpips != judges.NONE:
+    else:
+        notes.append(CLIP_HINT if prompt.strip() else "CLIP is absent: there is no prompt.")
+    if lpips != judges.NONE and compares:
         distance, note = judges.lpips_distance(lpips)
         found, notes = replace(found, perceptual=distance), [*notes, note]
-    elif compares:
-        notes.append(LPIPS_HINT)
+    else:
+        notes.append(LPIPS_HINT if compares else "LPIPS, PSNR, SSIM and relative scores are absent: there is no reference.")
     return replace(found, notes=tuple(notes))
 
 
@@ -85,7 +88,6 @@ def save(prefix: str, contents: dict[str, str]) -> tuple[dict, ...]:
 class Bloom4DMetrics(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        clips, networks = judges.listed(judges.CLIP_FOLDERS, judges.CLIP_KINDS), judges.listed(judges.LPIPS_FOLDERS, judges.LPIPS_KINDS)
         return io.Schema(
             node_id="Bloom4DMetrics",
             display_name="4D Metrics",
@@ -99,8 +101,8 @@ class Bloom4DMetrics(io.ComfyNode):
                 io.Int.Input("views", default=0, min=0, max=1024, step=1, tooltip="Cameras that see each time. 0: read off the cameras, or 1 (a video) without them."),
                 io.String.Input("prompt", default="", multiline=True, tooltip="What the object should be: for the CLIP score, and for the recogniser when it is to read it."),
                 io.Combo.Input("phenomenon", options=[READ, *PHENOMENA, NOTHING], default=READ, tooltip="What the recogniser should see. It knows the demo's seven procedural phenomena and nothing else; none leaves it out."),
-                io.Combo.Input("clip", options=clips, default=judges.NONE, tooltip="A whole CLIPModel in Hugging Face's layout from the model folders clip_vision or bloom4d, such as openai/clip-vit-base-patch32. none: no CLIP score."),
-                io.Combo.Input("lpips", options=networks, default=judges.NONE, tooltip=f"The network of LPIPS from the model folder bloom4d: {LPIPS_FILE}. Needs a reference and the package lpips. none: no LPIPS."),
+                io.Combo.Input("clip", options=judges.CLIP.options(), default=judges.NONE, tooltip="A whole CLIPModel in Hugging Face's layout from the model folders clip_vision or bloom4d, such as openai/clip-vit-base-patch32. none: no CLIP score."),
+                io.Combo.Input("lpips", options=judges.LPIPS.options(), default=judges.NONE, tooltip=f"The network of LPIPS from the model folder bloom4d: {LPIPS_FILE}. Needs a reference and the package lpips. none: no LPIPS."),
                 io.String.Input("filename_prefix", default="bloom4d/scores/scores", tooltip="Path and name of the JSON file below the output folder; a number is added. Empty: no file."),
                 io.Mask.Input("mask", optional=True, tooltip="1 where the object is, one per picture. Without it the scores of silhouettes and the recogniser are left out."),
                 io.Image.Input("reference", optional=True, tooltip="The true pictures, as many and of the same cameras: adds PSNR, SSIM, LPIPS and relative scores."),
@@ -114,11 +116,13 @@ class Bloom4DMetrics(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, clip, lpips, **values):
-        return judges.stamp(clip, lpips)
+    def fingerprint_inputs(cls, clip=None, lpips=None, **values):
+        return judges.CLIP.stamp(clip), judges.LPIPS.stamp(lpips)
 
     @classmethod
     def execute(cls, images, label, views, prompt, phenomenon, clip, lpips, filename_prefix, mask=None, reference=None, reference_mask=None, cameras=None):
+        if reference is None and reference_mask is not None:
+            raise ValueError("There is a reference_mask and no reference. Connect the pictures that the mask came with, or neither.")
         where = None if cameras is None else resolve_cameras(cameras)
         seen = sequence(images, mask, views, where)
         real = None if reference is None else sequence(reference, reference_mask, seen.pictures.shape[1], name="reference")

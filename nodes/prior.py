@@ -1,7 +1,5 @@
 """The embedded prior's nodes: its loader, what it is told beside text, and its pictures with alpha."""
 
-from pathlib import Path
-
 import comfy.model_management
 import folder_paths
 import torch
@@ -11,27 +9,36 @@ from ..models.geometry.cameras import CameraPath, Cameras, CameraSampler
 from ..models.networks.patch_codec import key_white
 from ..models.networks.prior_conditioning import thumbnail
 from .host.content import content_of
+from .host.paths import MODEL_FOLDER
 from .host.prior import load_clip, load_model, load_vae
+from .host.shipped import shipped_file
 from .sockets import CAMERAS_4D
 
 EMBEDDED = "embedded_prior.safetensors"
-WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "weights"
 CATEGORY = "4d/prior"
 TOLD = ["absolute", "relative", "none"]
 
 
 def prior_files() -> list[str]:
     """The shipped prior and whatever lies in the host's `bloom4d` model folder."""
-    own = folder_paths.get_filename_list("bloom4d") if "bloom4d" in folder_paths.folder_names_and_paths else []
+    own = folder_paths.get_filename_list(MODEL_FOLDER) if MODEL_FOLDER in folder_paths.folder_names_and_paths else []
     return [EMBEDDED, *(name for name in own if name != EMBEDDED)]
 
 
 def prior_path(name: str) -> str:
     """Absolute path of a prior file; ValueError when it is gone."""
-    path = WEIGHTS / EMBEDDED if name == EMBEDDED else folder_paths.get_full_path("bloom4d", name)
-    if path is None or not Path(path).is_file():
-        raise ValueError(f"The prior file {name} is not there. Reinstall Bloom4D to get the embedded one back, or put your own into models/bloom4d.")
-    return str(path)
+    if name == EMBEDDED:
+        return str(shipped_file(EMBEDDED))
+    if (path := folder_paths.get_full_path(MODEL_FOLDER, name)) is None:
+        raise ValueError(unknown_prior(name))
+    return path
+
+
+def unknown_prior(name: str) -> str:
+    """What to do about a prior that a graph names and nobody has, in one line."""
+    folder = " or ".join(folder_paths.get_folder_paths(MODEL_FOLDER))
+    return (f"There is no prior file {name}. Put it into {folder} and press R, or choose {EMBEDDED}. "
+            "It is no file of Bloom4D: whoever made this graph knows its licence and where to get it.")
 
 
 class Bloom4DEmbeddedPriorLoader(io.ComfyNode):
@@ -52,6 +59,11 @@ class Bloom4DEmbeddedPriorLoader(io.ComfyNode):
                 io.Vae.Output(tooltip="Its patch codec: pictures over white; Decode RGBA gives the alpha."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, prior):
+        """In the place of the host's check, which says neither where a file belongs nor what it is."""
+        return True if prior is None or prior in prior_files() else unknown_prior(prior)  # None: connected, known later
 
     @classmethod
     def fingerprint_inputs(cls, prior, **kwargs):

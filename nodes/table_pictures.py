@@ -1,68 +1,101 @@
 """A table of results and its bar plot as pictures."""
 
 import unicodedata
+from dataclasses import dataclass
 
 import numpy
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..models.metrics.scores import MEANINGS, ONE
-from .tables import ABSENT, Row, columns, direction, text, value, winners
+from .tables import ABSENT, NEAR_ONE, Row, columns, direction, text, value, winners
 
 SIZE, SMALL = 16, 12
 PAD, LINE = 10, 20
 LABEL = 24  # characters of a line of a label
 THUMB, THUMBS = 96, 6  # height of a row's pictures, and how many of them are shown
 PANEL, PANEL_LABEL, PANEL_VALUE, ACROSS = 400, 180, 64, 4
+FIRST_BAR = 2 * LINE - 8
 INK, GREY, LINES, PALE, GREEN, BLUE = (25, 25, 25), (120, 120, 120), (200, 200, 200), (238, 238, 238), (214, 240, 214), (120, 160, 210)
 DARK_GREEN = (60, 150, 80)
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Where everything of a table stands, in pixels."""
+
+    heads: list[list[str]]  # lines of each score's name
+    labels: list[list[str]]  # lines of each row's label
+    strips: list[Image.Image | None]
+    first: int  # width of the labels' column
+    widths: list[int]
+    top: int
+    heights: list[int]
+
+    @property
+    def beside(self) -> int:
+        """Where the pictures begin."""
+        return self.first + sum(self.widths) + PAD
+
+    @property
+    def size(self) -> tuple[int, int]:
+        pictures = max([strip.width + PAD for strip in self.strips if strip is not None], default=0)
+        return self.beside + pictures, self.top + sum(self.heights) + LINE + PAD
+
+
+def _places(rows: list[Row], names: list[str]) -> _Places:
+    strips, labels, heads = [_strip(row.pictures) for row in rows], [_wrap(row.label, LABEL) for row in rows], [_wrap(name, 12) for name in names]
+    return _Places(
+        heads=heads,
+        labels=labels,
+        strips=strips,
+        first=max(_width(line, SIZE) for label in labels for line in label) + 2 * PAD,
+        widths=[max(*(_width(line, SIZE) for line in [*head, "0.00001"]), _width(direction(name), SMALL)) + 2 * PAD for name, head in zip(names, heads)],
+        top=(max([len(head) for head in heads], default=0) + 1) * LINE + PAD,
+        heights=[max(len(label) * LINE, 0 if strip is None else strip.height) + PAD for label, strip in zip(labels, strips)],
+    )
+
+
 def draw_table(rows: list[Row]) -> Tensor:
     """IMAGE (1, H, W, 3): a line per row, a column per score, the best value of each in bold on green; pictures at the right."""
-    names, best, strips = columns(rows), winners(rows), [_strip(row.pictures) for row in rows]
-    labels = [_wrap(row.label, LABEL) for row in rows]
-    heads = [[*_wrap(name, 12), ""] for name in names]
-    first = max(_width(line, SIZE) for label in labels for line in label) + 2 * PAD
-    widths = [max(*(_width(line, SIZE) for line in head), _width(direction(name), SMALL), 48) + 2 * PAD for name, head in zip(names, heads)]
-    top = max([len(head) for head in heads], default=1) * LINE + PAD
-    heights = [max(len(label) * LINE, 0 if strip is None else strip.height) + PAD for label, strip in zip(labels, strips)]
-    aside = max([strip.width + 2 * PAD for strip in strips if strip is not None], default=0)
-    sheet = Image.new("RGB", (first + sum(widths) + aside + PAD, top + sum(heights) + LINE + PAD), "white")
-    draw, y = ImageDraw.Draw(sheet), top
-    _heads(draw, names, heads, first, widths, top)
-    for place, (row, label, strip, height) in enumerate(zip(rows, labels, strips, heights)):
+    names, best = columns(rows), winners(rows)
+    places = _places(rows, names)
+    sheet = Image.new("RGB", places.size, "white")
+    draw, y = ImageDraw.Draw(sheet), places.top
+    _heads(draw, names, places)
+    for place, row in enumerate(rows):
+        height, strip = places.heights[place], places.strips[place]
         if place % 2:
             draw.rectangle([0, y, sheet.width, y + height - 1], fill=PALE)
-        _lines(draw, label, PAD, y, height)
-        _cells(draw, [(text(value(row, name)), place in best[name]) for name in names], first, widths, y, height)
+        _lines(draw, places.labels[place], PAD, y, height)
+        _cells(draw, [(text(value(row, name)), place in best[name]) for name in names], places, y, height)
         if strip is not None:
-            sheet.paste(strip, (first + sum(widths) + PAD, y + (height - strip.height) // 2))
+            sheet.paste(strip, (places.beside, y + (height - strip.height) // 2))
         y += height
     draw.text((PAD, y + PAD // 2), "bold: best of the column    a dash: not measured, or does not apply" if names else "", fill=GREY, font=_font(SMALL))
     return _image(sheet)
 
 
-def _heads(draw, names: list[str], heads: list[list[str]], x: int, widths: list[int], top: int) -> None:
-    for name, head, width in zip(names, heads, widths):
-        for number, line in enumerate(head):
-            _right(draw, line, x + width - PAD, PAD // 2 + number * LINE, SIZE, INK)
-        _right(draw, direction(name), x + width - PAD, PAD // 2 + (len(head) - 1) * LINE, SMALL, GREY)
+def _heads(draw, names: list[str], places: _Places) -> None:
+    x = places.first
+    for name, head, width in zip(names, places.heads, places.widths):
         x += width
-    draw.line([0, top - 1, x + PAD, top - 1], fill=INK)
+        for number, line in enumerate(head):
+            _right(draw, line, x - PAD, PAD // 2 + number * LINE, SIZE, INK)
+        _right(draw, direction(name), x - PAD, PAD // 2 + len(head) * LINE, SMALL, GREY)
+    draw.line([0, places.top - 1, x, places.top - 1], fill=INK)
 
 
-def _cells(draw, cells: list[tuple[str, bool]], x: int, widths: list[int], y: int, height: int) -> None:
-    for (shown, wins), width in zip(cells, widths):
-        middle = y + (height - LINE) // 2
+def _cells(draw, cells: list[tuple[str, bool]], places: _Places, y: int, height: int) -> None:
+    x, middle = places.first, y + (height - LINE) // 2
+    for (shown, wins), width in zip(cells, places.widths):
         if wins:
             draw.rectangle([x + PAD // 2, middle - 3, x + width - PAD // 2, middle + LINE + 1], fill=GREEN)
-        if shown == ABSENT:  # the font has no such letter
-            draw.line([x + width - PAD - 10, middle + LINE // 2, x + width - PAD, middle + LINE // 2], fill=GREY)
-        else:
-            _right(draw, shown, x + width - PAD, middle, SIZE, INK, bold=wins)
         x += width
+        if shown == ABSENT:  # the font has no such letter
+            draw.line([x - PAD - 10, middle + LINE // 2, x - PAD, middle + LINE // 2], fill=GREY)
+        else:
+            _right(draw, shown, x - PAD, middle, SIZE, INK, bold=wins)
 
 
 def _lines(draw, lines: list[str], x: int, y: int, height: int) -> None:
@@ -100,26 +133,30 @@ def draw_plot(rows: list[Row]) -> Tensor:
 
 def _panel(rows: list[Row], name: str, best: set[int], height: int) -> Image.Image:
     panel = Image.new("RGB", (PANEL, height), "white")
-    draw = ImageDraw.Draw(panel)
+    draw, values = ImageDraw.Draw(panel), [value(row, name) for row in rows]
     draw.text((PAD, 4), _printable(name), fill=INK, font=_font(SIZE), stroke_width=0.3, stroke_fill=INK)
     _right(draw, direction(name), PANEL - PAD, 6, SMALL, GREY)
-    values = [value(row, name) for row in rows]
-    centre = name in MEANINGS and MEANINGS[name].best == ONE
-    low, high = min([0.0, *(one for one in values if one is not None)]), max([1e-9, 1.0 if centre else 0.0, *(one for one in values if one is not None)])
+    marks = (0.0, 1.0) if direction(name) == NEAR_ONE else (0.0,)
+    known = [*marks, *(number for number in values if number is not None)]
+    low, high = min(known), max(*known, 1e-9)
     across = lambda number: PANEL_LABEL + (PANEL - PANEL_LABEL - PANEL_VALUE) * (number - low) / (high - low)  # noqa: E731
-    bottom = 2 * LINE - 8 + len(rows) * LINE - 4
-    for at in (0.0, *((1.0,) if centre else ())):
-        draw.line([across(at), 2 * LINE - 12, across(at), bottom], fill=LINES)
+    for mark in marks:
+        draw.line([across(mark), FIRST_BAR - 4, across(mark), FIRST_BAR + len(rows) * LINE - 4], fill=LINES)
     for place, (row, number) in enumerate(zip(rows, values)):
-        y = 2 * LINE - 8 + place * LINE
+        y = FIRST_BAR + place * LINE
         draw.text((PAD, y), _fit(row.label, PANEL_LABEL - PAD - 4, SMALL), fill=INK, font=_font(SMALL))
-        if number is None:
-            draw.line([across(0) + 4, y + 8, across(0) + 12, y + 8], fill=GREY)
-            continue
-        left, right = sorted((across(0.0), across(number)))
-        draw.rectangle([left, y, max(right, left + 1), y + LINE - 6], fill=DARK_GREEN if place in best else BLUE)
-        draw.text((max(right, left + 1) + 4, y), text(number), fill=INK, font=_font(SMALL))
+        _bar(draw, across, number, y, DARK_GREEN if place in best else BLUE)
     return panel
+
+
+def _bar(draw, across, number: float | None, y: int, colour) -> None:
+    """From 0 to a number, which stands behind it; a dash where there is none."""
+    if number is None:
+        draw.line([across(0.0) + 4, y + 8, across(0.0) + 12, y + 8], fill=GREY)
+        return
+    left, right = sorted((across(0.0), across(number)))
+    draw.rectangle([left, y, max(right, left + 1), y + LINE - 6], fill=colour)
+    draw.text((max(right, left + 1) + 4, y), text(number), fill=INK, font=_font(SMALL))
 
 
 def _right(draw, shown: str, x: float, y: float, size: int, ink, bold: bool = False) -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..models.metrics.scores import MEANINGS, Scores, best_of, ordered
+from ..models.metrics.scores import HIGH, LOW, MEANINGS, ONE, Scores, best_of, ordered
 
 ABSENT = "\N{EN DASH}"
+HIGHER, LOWER, NEAR_ONE = "higher", "lower", "near 1"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def text(number: float | None) -> str:
 def direction(name: str) -> str:
     """What is better, in a word; empty where nothing is."""
     best = MEANINGS[name].best if name in MEANINGS else None
-    return {"high": "higher", "low": "lower", "one": "near 1"}.get(best, "")
+    return {HIGH: HIGHER, LOW: LOWER, ONE: NEAR_ONE}.get(best, "")
 
 
 def to_json(rows: list[Row]) -> str:

@@ -53,6 +53,21 @@ def server(host_tree, tmp_path_factory):
     running.host.stop()
 
 
+@pytest.fixture(scope="session")
+def bare_server(host_tree, tmp_path_factory):
+    """A second host for the whole suite: its pack is the unpacked archive, its weight files are lost, and no optional package can be imported."""
+    import archive
+    import real_host
+
+    base = real_host.prepare_base(tmp_path_factory.mktemp("archive") / "base")
+    archive.unpack(ROOT, base / "custom_nodes" / "bloom4d")
+    for path in (base / "custom_nodes" / "bloom4d" / "models" / "weights").glob("*.safetensors"):
+        path.unlink()
+    running = real_host.start(host_tree, base, environment={"BLOOM4D_HIDE": ",".join(archive.OPTIONAL)})
+    yield running
+    running.host.stop()
+
+
 @pytest.fixture(autouse=True)
 def inputs_stay_unchanged(request, monkeypatch):
     """In tests of nodes `execute` asserts that it changed none of its inputs: the host's cache shares them with other nodes."""

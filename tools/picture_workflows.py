@@ -70,8 +70,9 @@ def card(pictures: list[Image.Image]) -> Image.Image:
 
 def corner(picture: Image.Image, side: int) -> Image.Image:
     """The upper left corner as a card."""
-    side = min(side, *picture.size)
-    return picture.crop((0, 0, side, side)).resize((CARD, CARD), Image.LANCZOS)
+    sheet = Image.new("RGB", (side, side), "white")
+    sheet.paste(picture)
+    return sheet.resize((CARD, CARD), Image.LANCZOS)
 
 
 def picture_while_running(page, name: str):

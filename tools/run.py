@@ -34,6 +34,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="run every row of a .txt, .csv or .jsonl file; finished rows are skipped")
     parser.add_argument("--seeds", type=seeds_of, default=[], metavar="0,1,2", help="with --prompts: every row with each of these seeds")
     parser.add_argument("--host", metavar="URL", help="use the ComfyUI that runs at this address instead of starting one")
+    parser.add_argument("--ray", metavar="ADDRESS", help="with --prompts: on a Ray cluster: local (this machine), auto, or host:port; see `launch.py node --help`")
+    parser.add_argument("--cores-per-host", type=cores_of, default=0, metavar="N", help="with --ray, where there is no GPU: a ComfyUI for each N cores (default: one a machine)")
     parser.add_argument("--previews", action="store_true", help="also keep every preview picture, in OUT/previews")
     parser.add_argument("--keep", action="store_true", help="leave ComfyUI running afterwards, until Ctrl-C")
     return parser.parse_args()
@@ -56,16 +58,27 @@ def read_rows(options: argparse.Namespace, prompt: dict) -> list | None:
     if options.keep and options.host is not None:
         raise workflow.WorkflowError("--keep does not go together with --host: a server that runs already stays as it is.")
     if options.prompts is None:
+        if options.ray is not None:
+            raise workflow.WorkflowError("--ray needs --prompts FILE: a single run has nothing to spread over a cluster.")
         if options.seeds:
             raise workflow.WorkflowError("--seeds needs --prompts FILE: for a single run use --seed.")
         return None
     from batch import rows
 
+    if options.ray is not None and options.host is not None:
+        raise workflow.WorkflowError("--ray does not go together with --host: a cluster starts its own ComfyUIs.")
     given = {"--seed": options.seed is not None and options.seeds, "--previews": options.previews, "--keep": options.keep}
     for name, present in given.items():
         if present:
             raise workflow.WorkflowError(f"{name} does not go together with {'--seeds' if name == '--seed' else '--prompts'}: leave one of them away.")
     return rows.read_rows(options.prompts, prompt, options.seeds)
+
+
+def cores_of(text: str) -> int:
+    """A whole number above zero."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'"{text}" are no cores: write a whole number from 1 on')
+    return int(text)
 
 
 def seeds_of(text: str) -> list[int]:
@@ -81,7 +94,7 @@ def execute_batch(options: argparse.Namespace, rows: list) -> int:
     from batch import engine, summary
 
     with interrupt.Interrupter() as interrupter:
-        lines = engine.run_rows(rows, options.out, host=options.host, announce=lambda text: print(text, flush=True), interrupter=interrupter)
+        lines = engine.run_rows(rows, options.out, host=options.host, ray=options.ray, cores=options.cores_per_host, announce=lambda text: print(text, flush=True), interrupter=interrupter)
     print(summary.table(lines))
     if interrupter.pressed or any(line["status"] == "interrupted" for line in lines):
         print(f"Interrupted. The same command goes on where it stopped: {same_command()}")

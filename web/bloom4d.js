@@ -32,12 +32,27 @@ function firstLine(message) {
   return (message ?? "").trim().split("\n")[0];
 }
 
-/** The host's own error box only says that a node failed; its reason is two clicks away. */
+/** The host's own error box only says that a node of ours failed; its reason is two clicks away. */
+function showLine(nodeId, nodeType, line) {
+  if (!OURS.test(nodeType ?? "") || !line) return;
+  const node = app.graph?.getNodeById(nodeId);
+  app.extensionManager.toast.add({ severity: "error", summary: node?.title ?? nodeType, detail: line, life: 15000 });
+}
+
 function showReason({ detail }) {
-  const line = firstLine(detail.exception_message);
-  if (!OURS.test(detail.node_type ?? "") || !line) return;
-  const node = app.graph?.getNodeById(detail.node_id);
-  app.extensionManager.toast.add({ severity: "error", summary: node?.title ?? detail.node_type, detail: line, life: 15000 });
+  showLine(detail.node_id, detail.node_type, firstLine(detail.exception_message));
+}
+
+/** The same for a value that a node of ours rejected before anything ran: the host reports it to nobody who listens. */
+function showRejections(queue) {
+  return async function () {
+    const accepted = await queue.apply(this, arguments);
+    for (const [id, node] of accepted ? [] : Object.entries(app.lastNodeErrors ?? {})) {
+      const said = node.errors.find(({ type }) => type === "custom_validation_failed");
+      showLine(id, node.class_type, firstLine(said?.details.replace(/^\w+ - /, "")));
+    }
+    return accepted;
+  };
 }
 
 /** A read-only text below a node's sockets; made once, then refilled. */
@@ -76,5 +91,6 @@ app.registerExtension({
     keepColors(app.canvas.constructor.link_type_colors);
     api.addEventListener("execution_error", showReason);
     api.addEventListener("execution_start", clearTexts);
+    app.queuePrompt = showRejections(app.queuePrompt);
   },
 });

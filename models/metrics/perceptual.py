@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -66,8 +67,10 @@ def _found(name: str, like: Tensor, weights: dict[str, Tensor], linear: dict[str
 
 
 @torch.no_grad()
-def distance(network: nn.Module, pictures: Tensor, reference: Tensor) -> float:
-    """Mean LPIPS over the pictures (N, 3, H, W) in [0, 1]; on the network's device."""
-    device = next(network.parameters()).device
-    pairs = zip(pictures.split(PICTURES_AT_ONCE), reference.split(PICTURES_AT_ONCE))
-    return float(torch.cat([network(one.to(device), other.to(device), normalize=True).flatten().cpu() for one, other in pairs]).mean())
+def distance(network: nn.Module, pictures: Tensor, reference: Tensor, watch: Callable[[], None] = lambda: None) -> float:
+    """Mean LPIPS over the pictures (N, 3, H, W) in [0, 1]; on the network's device. `watch` is called before every few and may raise."""
+    device, found = next(network.parameters()).device, []
+    for one, other in zip(pictures.split(PICTURES_AT_ONCE), reference.split(PICTURES_AT_ONCE)):
+        watch()
+        found.append(network(one.to(device), other.to(device), normalize=True).flatten().cpu())
+    return float(torch.cat(found).mean())

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
@@ -18,32 +19,43 @@ from . import paths
 from .residency import make_resident
 
 NONE = "none"
-CLIP_FOLDERS, CLIP_KINDS = ("clip_vision", paths.MODEL_FOLDER), (".safetensors", ".bin")
-LPIPS_FOLDERS, LPIPS_KINDS = (paths.MODEL_FOLDER,), (".safetensors", ".pth")
 TOKENIZER = Path(comfy.utils.__file__).parent / "sd1_tokenizer"
 UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, TypeError, AttributeError, SafetensorError, torch.serialization.pickle.UnpicklingError)
 ROOM = 1 << 30  # bytes of activations, generously
+interrupted = comfy.model_management.throw_exception_if_processing_interrupted
 
 
-def listed(folders: tuple[str, ...], kinds: tuple[str, ...]) -> list[str]:
-    """"none" and every file of these kinds in the host's model folders, as folder/name."""
-    found = []
-    for folder in folders:
-        for root in folder_paths.get_folder_paths(folder) if folder in folder_paths.folder_names_and_paths else []:
-            found += [f"{folder}/{name}" for name in folder_paths.recursive_search(root)[0] if name.lower().endswith(kinds)]
-    return [NONE, *sorted(dict.fromkeys(found))]
+@dataclass(frozen=True)
+class Choice:
+    """Files of one kind of network: the host's model folders, the first one wins, and the endings that count."""
+
+    folders: tuple[str, ...]
+    endings: tuple[str, ...]
+
+    def options(self) -> list[str]:
+        """"none" and every file, by its name below its folder."""
+        roots = [root for folder in self.folders for root in self._roots(folder)]
+        found = [name for root in roots for name in folder_paths.recursive_search(root)[0] if name.lower().endswith(self.endings)]
+        return [NONE, *sorted(dict.fromkeys(found))]
+
+    def path(self, name: str) -> Path:
+        """Where a file is; ValueError when it is gone."""
+        holding = [folder for folder in self.folders if folder_paths.get_full_path(folder, name)]
+        return paths.weights_file(name, holding[0] if holding else self.folders[0])
+
+    def stamp(self, name: str | None) -> str:
+        """What changes when the file does, for the host's cache."""
+        if name in (None, NONE):
+            return ""
+        status = self.path(name).stat()
+        return f"{status.st_mtime_ns}:{status.st_size}"
+
+    def _roots(self, folder: str) -> list[str]:
+        return folder_paths.get_folder_paths(folder) if folder in folder_paths.folder_names_and_paths else []
 
 
-def file_of(choice: str) -> Path:
-    """The path of a choice of `listed`; ValueError when it is gone."""
-    folder, _, name = choice.partition("/")
-    return paths.weights_file(name, folder)
-
-
-def stamp(*choices: str | None) -> str:
-    """What changes when a chosen file does, for the host's cache."""
-    found = [file_of(choice).stat() for choice in choices if choice not in (None, NONE)]
-    return " ".join(f"{one.st_mtime_ns}:{one.st_size}" for one in found)
+CLIP = Choice(("clip_vision", paths.MODEL_FOLDER), (".safetensors", ".bin"))
+LPIPS = Choice((paths.MODEL_FOLDER,), (".safetensors", ".pth"))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict | None]:
@@ -83,25 +95,25 @@ def resident(network: nn.Module):
         patcher.detach()
 
 
-def clip_score(choice: str, prompt: str) -> tuple[Callable[[Tensor], float], str]:
+def clip_score(name: str, prompt: str) -> tuple[Callable[[Tensor], float], str]:
     """What scores frames (N, 3, H, W) against a prompt, and a note on file and protocol."""
-    path = file_of(choice)
+    path = CLIP.path(name)
     judge = clip_text.load_clip(*read(path), TOKENIZER)
     cut = ", cut to the model's length" if clip_text.cut(judge, prompt) else ""
     note = f'CLIP: {source(path)}; {judge.activation}; every frame resized and cropped to {judge.size} x {judge.size} by CLIP\'s preprocessing, background as given, 100 x cosine, mean; prompt "{prompt}"{cut}.'
 
     def score(frames: Tensor) -> float:
         with resident(judge.model):
-            return clip_text.text_score(judge, frames, prompt)
+            return clip_text.text_score(judge, frames, prompt, interrupted)
 
     return score, note
 
 
-def lpips_distance(choice: str) -> tuple[Callable[[Tensor, Tensor], float], str]:
+def lpips_distance(name: str) -> tuple[Callable[[Tensor, Tensor], float], str]:
     """What gives the LPIPS of two sets of pictures (N, 3, H, W), and a note on the files."""
     if not perceptual.installed():
         raise ValueError('LPIPS needs the package lpips: install it with "pip install lpips" in ComfyUI\'s Python, or set lpips to none.')
-    path = file_of(choice)
+    path = LPIPS.path(name)
     weights, _ = read(path)
     backbone = perceptual.backbone_of(weights)
     if backbone is None:
@@ -112,6 +124,6 @@ def lpips_distance(choice: str) -> tuple[Callable[[Tensor, Tensor], float], str]
 
     def distance(pictures: Tensor, reference: Tensor) -> float:
         with resident(network):
-            return perceptual.distance(network, pictures, reference)
+            return perceptual.distance(network, pictures, reference, interrupted)
 
     return distance, note

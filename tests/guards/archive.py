@@ -4,6 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+OPTIONAL = ("diffusers", "skimage", "pygltflib", "warp", "gsplat", "tinycudann", "nvdiffrast", "accelerate", "ray", "torchmetrics", "lpips")
+"""Packages that nobody needs to have."""
+
 
 def listed(root: Path, *options: str) -> set[str]:
     """Files that git lists: tracked ones and new ones that .gitignore does not hide."""

@@ -3,27 +3,14 @@
 import subprocess
 
 import pytest
-import real_host
-from archive import archive_files, unpack
+from archive import archive_files
 from rooms import ROOT
-
-OPTIONAL = ("diffusers", "skimage", "pygltflib", "warp", "gsplat", "tinycudann", "nvdiffrast", "accelerate", "ray", "torchmetrics", "lpips")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs_git():
     if subprocess.run(["git", "-C", str(ROOT), "rev-parse"], capture_output=True).returncode:
         pytest.skip("not a git checkout: nothing tells the pack's files from others")
-
-
-@pytest.fixture(scope="module")
-def bare_server(host_tree, tmp_path_factory):
-    """A second host whose pack is the unpacked archive and in which no optional package can be imported."""
-    base = tmp_path_factory.mktemp("archive") / "base"
-    unpack(ROOT, base / "custom_nodes" / "bloom4d")
-    running = real_host.start(host_tree, base, environment={"BLOOM4D_HIDE": ",".join(OPTIONAL)})
-    yield running
-    running.host.stop()
 
 
 def test_archive_has_what_users_need_and_nothing_else():

@@ -31,6 +31,12 @@ def workflow_problems(workflow: dict, known: dict) -> list[str]:
     return found
 
 
+def foreign_sources(prompt: dict) -> list[str]:
+    """Nodes that bring something into a graph and are neither ours nor empty nor typed in: files that only their author has."""
+    sources = [node for node in prompt.values() if not any(isinstance(value, list) for value in node["inputs"].values())]
+    return [node["class_type"] for node in sources if not node["class_type"].startswith(("Bloom4D", "Empty", "Primitive"))]
+
+
 def test_one_script_is_imported_by_itself():
     assert [path.relative_to(ROOT).as_posix() for path in (ROOT / "web").rglob("*.js")] == ["web/bloom4d.js"]
 
@@ -69,6 +75,18 @@ def test_api_workflow_has_known_nodes_and_values_that_the_browser_keeps(path, se
             kind, options = limits.get(name, ("", {}))
             if kind in ("FLOAT", "INT") and isinstance(value, (int, float)):
                 assert survives(value, options, kind), f"{node['class_type']}.{name} = {value}"
+
+
+@pytest.mark.parametrize("path", API, ids=lambda path: path.stem)
+def test_a_shipped_graph_takes_everything_from_the_pack(path):
+    assert foreign_sources(json.loads(path.read_text(encoding="utf-8"))) == []
+
+
+def test_a_picture_from_elsewhere_is_found():
+    ours = {"class_type": "Bloom4DProcedural4DObject", "inputs": {"seed": 0}}
+    assert foreign_sources({"1": ours, "2": {"class_type": "VAEEncode", "inputs": {"pixels": ["1", 0]}}}) == []
+    for name in ("LoadImage", "LoadVideo", "CheckpointLoaderSimple"):
+        assert foreign_sources({"1": ours, "2": {"class_type": name, "inputs": {"image": "mine.png"}}}) == [name]
 
 
 def test_a_bad_workflow_is_found():

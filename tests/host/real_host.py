@@ -66,10 +66,11 @@ class Server:
         return self._with_client(lambda connection: connection.view(file))
 
 
-def prepare_base(base: Path, pack: Path) -> Path:
-    """A base directory whose only custom node pack is a link to `pack`; the frontend's first-run dialogs are answered."""
+def prepare_base(base: Path, pack: Path | None = None) -> Path:
+    """A base directory whose only custom node pack is a link to `pack`, or without any; the frontend's first-run dialogs are answered."""
     (base / "custom_nodes").mkdir(parents=True)
-    (base / "custom_nodes" / "bloom4d").symlink_to(pack, target_is_directory=True)
+    if pack is not None:
+        (base / "custom_nodes" / "bloom4d").symlink_to(pack, target_is_directory=True)
     settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"Comfy.TutorialCompleted": true, "Comfy.InstalledVersion": "1.47.12", '

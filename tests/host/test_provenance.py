@@ -115,8 +115,6 @@ def test_what_a_client_got_wrong_is_the_hosts_to_answer(server):
     ours = {"1": {"class_type": "Bloom4DEnvironment", "inputs": {}}}
     for body in ([], {"prompt": []}, {"prompt": {"1": None, **ours}}, {"prompt": {"1": {"class_type": 5}}}, {"prompt": {**ours, "2": {"class_type": ["x"]}}}):
         server.post("/prompt", body)
-    for extra in ("text", [1], {"extra_pnginfo": "text"}, {"extra_pnginfo": [1]}, None):
-        server.post("/prompt", {"prompt": ours, "extra_data": extra})
     assert "mark_prompt" not in server.log
     assert server.run(ours).status == "success"
 

@@ -4,6 +4,7 @@ import json
 
 import demo_workflows as demo
 import pytest
+from safetensors.torch import save_file
 
 FIELD_SEED = 11  # these tests' own run, apart from those of other files
 
@@ -130,6 +131,11 @@ def test_every_fault_of_the_metrics_demo_is_found(demo_server):
 
 
 def test_a_saved_field_is_measured_on_a_grid_of_views_and_times(demo_server, first_run, text_to_4d):
+    from tiny_judges import tiny_clip
+
+    clip = demo_server.base / "models" / "clip_vision" / "tiny_clip.safetensors"
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tiny_clip().state_dict(), clip)
     node = lambda kind, **inputs: {"class_type": kind, "inputs": inputs, "_meta": {"title": kind}}  # noqa: E731
     path = demo.saved_field(first_run, text_to_4d, demo_server.base).relative_to(demo_server.base / "output").as_posix()
     real = {"phenomenon": "flower blooming", "species": "rose", "colour": "red", "seed": 3, "times": 3, "views": 4, "azimuth": 0.0, "elevation": 15.0, "size": 32}
@@ -139,11 +145,11 @@ def test_a_saved_field_is_measured_on_a_grid_of_views_and_times(demo_server, fir
         "3": node("Bloom4DRenderField", **{"field": ["1", 0], "cameras": ["2", 3], "width": 32, "height": 32, "background": "colour", "background.colour": "#000000"}),
         "4": node(
             "Bloom4DMetrics", images=["3", 0], mask=["3", 1], cameras=["2", 3], reference=["2", 0], reference_mask=["2", 1], label="field", views=0,
-            prompt=["2", 4], phenomenon="read off the prompt", clip="none", lpips="none", filename_prefix="bloom4d/scores/field",
+            prompt=["2", 4], phenomenon="read off the prompt", clip=clip.name, lpips="none", filename_prefix="bloom4d/scores/field",
         ),
     }  # fmt: skip
     found, = demo_server.run(prompt).outputs["4"]["scores"]
-    assert found["label"] == "field" and {"hull", "multi-face", "PSNR", "SSIM", "phenomenon", "time correlation", "absolute flicker"} <= found["values"].keys()
+    assert found["label"] == "field" and {"CLIP", "hull", "multi-face", "PSNR", "SSIM", "phenomenon", "time correlation", "absolute flicker"} <= found["values"].keys()
     assert found["values"]["hull"] > 0.8, "renders of one field are views of one solid"
     prompt["4"]["inputs"]["views"] = 3
     refused = demo_server.run(prompt, expect="error").of("execution_error")[0].data["exception_message"]

@@ -68,6 +68,24 @@ def test_metadata_says_what_shapes_do_not(tokenizer):
     assert judge_of(model, tokenizer, metadata).activation == "gelu" and judge_of(model, tokenizer).activation == "quick_gelu"
 
 
+@pytest.mark.parametrize("config", [
+    "no json", "[1]", '{"text_config": 3}', '{"text_config": {"num_attention_heads": "many"}}', '{"text_config": {"num_attention_heads": 0}}',
+    '{"vision_config": {"num_attention_heads": 3}}', '{"vision_config": {"hidden_act": "exec"}}',
+])  # fmt: skip
+def test_metadata_of_another_kind_is_refused(config):
+    with pytest.raises(ValueError, match="is no (config.json of a )?CLIPModel"):
+        clip_text.infer_config(tiny_clip().state_dict(), {"config": config})
+
+
+def test_a_file_that_promises_more_than_it_holds_allocates_nothing(tokenizer):
+    """Forty layers by name, of which the first is large: 10 GB if they were made, refused at the first tensor that does not fit."""
+    weights = tiny_clip().state_dict()
+    weights |= {f"text_model.encoder.layers.{index}.mlp.fc1.bias": torch.zeros(1) for index in range(2, 40)}
+    weights["text_model.encoder.layers.0.mlp.fc1.weight"] = torch.zeros(1 << 20, 64, dtype=torch.int8)
+    with pytest.raises(ValueError, match="no fitting text_model.encoder.layers.0.mlp.fc1.bias"):
+        clip_text.load_clip(weights, None, tokenizer)
+
+
 @pytest.mark.parametrize("lost", ["text_projection.weight", "vision_model.embeddings.patch_embedding.weight", "text_model.encoder.layers.1.mlp.fc2.bias"])
 def test_another_file_is_refused(tokenizer, lost):
     weights = tiny_clip().state_dict()

@@ -109,14 +109,15 @@ def test_clip_is_read_from_the_hosts_folders(metrics, candle, folders):
 
     model, clip = tiny_clip(), folders / "clip_vision" / "tiny_clip.safetensors"
     save_file(model.state_dict(), clip)
-    assert metrics.Bloom4DMetrics.define_schema().inputs[5].options == ["none", "clip_vision/tiny_clip.safetensors"]
-    scores = measured(metrics, candle, clip="clip_vision/tiny_clip.safetensors").result[0]
+    assert metrics.Bloom4DMetrics.define_schema().inputs[5].options == ["none", "tiny_clip.safetensors"]
+    scores = measured(metrics, candle, clip="tiny_clip.safetensors").result[0]
     assert scores.values["CLIP"] == pytest.approx(by_hand(model, metrics.judges.TOKENIZER, candle[0][0].movedim(-1, 1), PROMPT), abs=2e-3)
     note, = (note for note in scores.notes if note.startswith("CLIP"))
     assert metrics.judges.sha256(clip) in note and "32 x 32" in note and PROMPT in note and "quick_gelu" in note
-    before = metrics.Bloom4DMetrics.fingerprint_inputs(clip="clip_vision/tiny_clip.safetensors", lpips="none")
+    assert not [held for held in metrics.judges.comfy.model_management.loaded_models() if isinstance(held.model, torch.nn.Sequential)], "given back"
+    before = metrics.Bloom4DMetrics.fingerprint_inputs(clip="tiny_clip.safetensors", lpips="none")
     save_file({**model.state_dict(), "more": torch.zeros(1)}, clip)
-    assert metrics.Bloom4DMetrics.fingerprint_inputs(clip="clip_vision/tiny_clip.safetensors", lpips="none") != before
+    assert metrics.Bloom4DMetrics.fingerprint_inputs(clip="tiny_clip.safetensors", lpips="none") != before
 
 
 def test_lpips_is_read_from_the_hosts_folders(metrics, candle, folders):
@@ -126,13 +127,23 @@ def test_lpips_is_read_from_the_hosts_folders(metrics, candle, folders):
 
     large = torch.nn.functional.interpolate(candle[0][0].movedim(-1, 1), (64, 64)).movedim(1, -1)
     torch.save(classifier().state_dict(), folders / "bloom4d" / "alexnet.pth")
-    assert metrics.Bloom4DMetrics.define_schema().inputs[6].options == ["none", "bloom4d/alexnet.pth"]
+    assert metrics.Bloom4DMetrics.define_schema().inputs[6].options == ["none", "alexnet.pth"]
     other = large.flip(0)
     changes = {"images": large, "reference": other, "mask": None, "reference_mask": None, "cameras": None, "views": 4}
-    scores = measured(metrics, candle, lpips="bloom4d/alexnet.pth", **changes).result[0]
+    scores = measured(metrics, candle, lpips="alexnet.pth", **changes).result[0]
     network = perceptual.build("alex", classifier().state_dict(), linear("alex"))
     assert scores.values["LPIPS"] == pytest.approx(perceptual.distance(network, large.movedim(-1, 1), other.movedim(-1, 1)), rel=1e-4)
     assert any(note.startswith("LPIPS: alexnet.pth, SHA-256") for note in scores.notes)
+
+
+def test_an_interrupt_reaches_the_networks(metrics, candle, folders):
+    from comfy.model_management import InterruptProcessingException, interrupt_current_processing
+    from tiny_judges import tiny_clip
+
+    save_file(tiny_clip().state_dict(), folders / "bloom4d" / "tiny_clip.safetensors")
+    interrupt_current_processing()
+    with pytest.raises(InterruptProcessingException):
+        measured(metrics, candle, clip="tiny_clip.safetensors")
 
 
 def test_files_of_another_kind_are_refused_in_one_line(metrics, candle, folders):
@@ -140,9 +151,9 @@ def test_files_of_another_kind_are_refused_in_one_line(metrics, candle, folders)
     (folders / "bloom4d" / "broken.safetensors").write_bytes(b"no weights")
     (folders / "bloom4d" / "broken.pth").write_bytes(b"no weights")
     for changes, message in (
-        ({"clip": "bloom4d/other.safetensors"}, "has no text_model"), ({"clip": "bloom4d/broken.safetensors"}, "cannot be read"),
-        ({"lpips": "bloom4d/broken.pth"}, "cannot be read"), ({"lpips": "bloom4d/other.safetensors"}, "no network that LPIPS knows"),
-        ({"clip": "bloom4d/gone.safetensors"}, "is missing"),
+        ({"clip": "other.safetensors"}, "has no fitting text_model"), ({"clip": "broken.safetensors"}, "cannot be read"),
+        ({"lpips": "broken.pth"}, "cannot be read"), ({"lpips": "other.safetensors"}, "no network that LPIPS knows"),
+        ({"clip": "gone.safetensors"}, "is missing"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message) as refusal:
             measured(metrics, candle, **changes)
@@ -154,7 +165,8 @@ def test_what_does_not_fit_is_refused(metrics, candle, folders):
     for changes, message in (
         ({"images": images[:-1], "mask": None, "cameras": None, "views": 4}, "15 images do not divide by 4 views"),
         ({"mask": mask[:3]}, "mask of the images is 3"), ({"reference": images[:8], "reference_mask": None}, "reference is 8"),
-        ({"images": images[:1], "mask": None, "cameras": None, "reference": None}, "single picture"),
+        ({"images": images[:1], "mask": None, "cameras": None, "reference": None, "reference_mask": None}, "single picture"),
+        ({"reference": None}, "reference_mask and no reference"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             measured(metrics, candle, **changes)

@@ -9,8 +9,9 @@ import pytest
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-READY = """() => window.app?.vueAppReady && window.app?.extensionManager && window.app?.graph
-    && !document.querySelector('#splash-loader') && window.app.extensions.some(extension => extension.name === 'bloom4d')"""
+FRONTEND = """() => window.app?.vueAppReady && window.app?.extensionManager && window.app?.graph
+    && !document.querySelector('#splash-loader')"""
+READY = FRONTEND + " && window.app.extensions.some(extension => extension.name === 'bloom4d')"
 EXPECTED_NOISE = ("ERR_NAME_NOT_RESOLVED", "ERR_INTERNET_DISCONNECTED", "404", "graph accessed before initialization", "deprecat",
                   "Failed to fetch release", "ERR_CONNECTION", "Content Security Policy")  # the last: sizes of models in the host's own first graph
 
@@ -40,24 +41,37 @@ def open_page(url: str, profile: Path):
     """A page with the host's frontend ready and our extension set up; `page.problems` collects unexpected console errors."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as driver:
-        context = driver.chromium.launch_persistent_context(str(profile), executable_path=require_browser(), headless=True, args=FLAGS,
-                                                            viewport={"width": 1280, "height": 800})
-        try:
-            page = context.pages[0]
-            page.problems = []
-            page.on("console", lambda message: _note(page, message))
-            page.on("pageerror", lambda error: page.problems.append(str(error)))
-            page.goto(url)
-            page.wait_for_function(READY, timeout=60000)
-            yield page
-        finally:
-            context.close()
+    with sync_playwright() as driver, _launched(driver, url, profile) as page:
+        page.driver = driver
+        yield page
+
+
+@contextmanager
+def fresh_page(page, url: str, profile: Path, ready: str = READY):
+    """Another browser beside an open page: it shares nothing with that one but the server."""
+    with _launched(page.driver, url, profile, ready) as other:
+        yield other
+
+
+@contextmanager
+def _launched(driver, url: str, profile: Path, ready: str = READY):
+    context = driver.chromium.launch_persistent_context(str(profile), executable_path=require_browser(), headless=True, args=FLAGS,
+                                                        viewport={"width": 1280, "height": 800})
+    try:
+        page = context.pages[0]
+        page.problems = []
+        page.on("console", lambda message: _note(page, message))
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.goto(url)
+        page.wait_for_function(ready, timeout=60000)
+        yield page
+    finally:
+        context.close()
 
 
 def _note(page, message):
     if message.type == "error" and not any(noise in message.text + str(message.location) for noise in EXPECTED_NOISE):
-        page.problems.append(message.text)
+        page.problems.append(f"{message.text} {message.location.get('url', '')}".strip())
 
 
 def to_api(page, workflow: dict) -> dict:

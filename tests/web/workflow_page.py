@@ -77,3 +77,24 @@ def picture_area(page, title: str) -> dict:
         const top = last ? last.last_y + 30 : 40, frame = window.app.canvas.canvas.getBoundingClientRect();
         return {{ x: frame.x + (node.pos[0] + view.offset[0] + 4) * view.scale, y: frame.y + (node.pos[1] + view.offset[1] + top) * view.scale,
                   width: (node.size[0] - 8) * view.scale, height: (node.size[1] - top) * view.scale }}; }}""", title)
+
+
+def drop(page, path: Path):
+    """Drop a file onto the canvas, as the browser itself describes it (name and type)."""
+    page.evaluate("() => document.body.append(Object.assign(document.createElement('input'), { type: 'file', id: 'bloom-dropped', hidden: true }))")
+    page.locator("#bloom-dropped").set_input_files(str(path))
+    held = page.evaluate_handle("""() => { const input = document.getElementById('bloom-dropped'), held = new DataTransfer();
+        held.items.add(input.files[0]); input.remove(); return held; }""")
+    page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": held})
+
+
+def queued_prompt(page) -> dict:
+    """What Run would queue now."""
+    return page.evaluate("async () => (await window.app.graphToPrompt()).output")
+
+
+def saved_file(page, base: Path, title: str) -> Path:
+    """The first file that a node saved, in the host's output folder."""
+    entry = page.evaluate(f"""title => {{ {FIND} const output = window.app.nodeOutputs[find(title).id];
+        return Object.values(output).flat().find(entry => entry?.filename); }}""", title)
+    return base / "output" / entry["subfolder"] / entry["filename"]

@@ -11,12 +11,13 @@ from .manifest import NAME, Manifest
 from .rows import Row
 
 
-def run_rows(rows: list[Row], out: Path, host: str | None = None, announce=print, interrupter=None, lines=True) -> list[dict]:
+def run_rows(rows: list[Row], out: Path, host: str | None = None, ray: str | None = None, cores: int = 0, announce=print, interrupter=None, lines=True) -> list[dict]:
     """Run every row that has not finished yet; the manifest lines of all rows that have one, in the order of `rows`.
 
     out: folder of the batch; OUT/manifest.jsonl gets a line as soon as a row ended. host: URL of a running server; None starts
     and ends a ComfyUI of ours (and starts it again once for a row in which it ended). Rows with equal prompts run once.
-    interrupter: stops after Ctrl-C. lines: whether to show each node. Raises host.HostFailed, ManifestError.
+    ray: address of a Ray cluster instead, with a host for each of its GPUs or for each `cores` (see cluster.py).
+    interrupter: stops after Ctrl-C. lines: whether to show each node. Raises host.HostFailed, ManifestError, cluster.ClusterError.
     """
     with Manifest(Path(out) / NAME).writing() as manifest:
         first = {}
@@ -25,7 +26,11 @@ def run_rows(rows: list[Row], out: Path, host: str | None = None, announce=print
         waiting = [row for row in first.values() if manifest.finished(row.key) is None]
         if len(waiting) < len(first):
             announce(f"{len(first) - len(waiting)} of {len(first)} rows are finished already and are left as they are.")
-        if waiting:
+        if waiting and ray is not None:
+            from . import cluster
+
+            cluster.run_all(waiting, ray, cores, manifest, announce, interrupter)
+        elif waiting:
             with place_of(host, announce) as place:
                 run_all(waiting, place, manifest, announce, interrupter, lines)
         return listed(rows, first, manifest)

@@ -14,12 +14,13 @@ RECONNECT = 15.0  # seconds that a server which dropped the connection has to an
 
 
 class OwnHost:
-    """A ComfyUI of ours, started when entered; `recover` starts it again after a crash."""
+    """A ComfyUI of ours, started when entered; `recover` starts it again after a crash. folder: its log; arguments: further flags."""
 
     local = True
 
-    def __init__(self, announce=print):
+    def __init__(self, announce=print, folder=None, arguments=()):
         self.announce, self.running = announce, None
+        self.folder, self.arguments = folder or host.data_folder(), arguments
 
     @property
     def address(self) -> str:
@@ -30,7 +31,6 @@ class OwnHost:
         return "own host"
 
     def __enter__(self):
-        self.folder = host.data_folder()
         (self.folder / "host.log").unlink(missing_ok=True)
         self._start("Starting ComfyUI ...")
         return self
@@ -42,7 +42,7 @@ class OwnHost:
     def _start(self, words: str):
         self.announce(words)
         began = time.monotonic()
-        self.running = host.Host(host.tree(), self.folder / "host.log", host.working_arguments(self.folder))
+        self.running = host.Host(host.tree(), self.folder / "host.log", [*host.working_arguments(self.folder), *self.arguments])
         self.running.__enter__()
         self.announce(f"ComfyUI answers at {self.running.url} after {time.monotonic() - began:.1f} s")
 
