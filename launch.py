@@ -8,6 +8,7 @@
     python3 launch.py ui                open the same ComfyUI in a browser
     python3 launch.py test [--fast]     run the tests
     python3 launch.py train NAME        train a weight file that the pack ships
+    python3 launch.py ablate NAME       run and score the variants of a workflow
     python3 launch.py setup             only prepare
 
 An existing ComfyUI is used when one is given (--comfyui PATH or COMFYUI_PATH) or when this folder lies in its custom_nodes;
@@ -27,7 +28,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 
 import environment  # noqa: E402  (needs the version checked above)
 
-EXTRAS = {"run": (), "table": (), "node": ("cluster",), "ui": (), "setup": (), "test": ("test", "train", "metrics", "cluster"), "train": ("train",)}
+EXTRAS = {"run": (), "table": (), "node": ("cluster",), "ui": (), "setup": (), "test": ("test", "train", "metrics", "cluster"), "train": ("train",), "ablate": ()}
 
 
 def extras_of(command, arguments):

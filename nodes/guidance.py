@@ -14,6 +14,8 @@ from .host.identity import identify
 from .sockets import CAMERAS_4D, GUIDANCE_4D
 
 CATEGORY = "4d/guidance"
+EVERYTHING = "camera and time"
+TOLD = {EVERYTHING: ("camera", "time"), "camera": ("camera",), "time": ("time",), "nothing": ()}
 SHARING_LABELS = {"per picture": "picture", "per scene": "scene", "whole batch": "batch"}
 assert set(SHARING_LABELS.values()) == set(SHARING)
 
@@ -28,11 +30,12 @@ class PriorSource:
     negative: list
     one_at_a_time: bool = False
     size: int = 0  # side of the pictures that the model gets; 0: its own
+    tells: tuple[str, ...] = TOLD[EVERYTHING]
 
     def open(self) -> DrawingPrior:
         """A context manager that gives the model back to the host."""
         size = (self.size, self.size) if self.size else None
-        return DrawingPrior(self.model, self.vae, self.positives, self.negative, size, one_at_a_time=self.one_at_a_time)
+        return DrawingPrior(self.model, self.vae, self.positives, self.negative, size, self.tells, self.one_at_a_time)
 
     def devices(self) -> tuple[torch.device, torch.device]:
         """Where the MODEL and its VAE compute: the host's choice, or that of its Select Device nodes."""
@@ -48,8 +51,8 @@ class PriorSource:
         return list(dict.fromkeys(entry[1]["bloom4d_note"] for text in self.positives for entry in text if "bloom4d_note" in entry[1]))
 
     def identity(self) -> str:
-        """A fingerprint of weights, patches, prompts and picture size."""
-        return identify(self.model, self.vae.patcher, self.positives, self.negative, self.size)
+        """A fingerprint of weights, patches, prompts, picture size and of what the model is told."""
+        return identify(self.model, self.vae.patcher, self.positives, self.negative, self.size, self.tells)
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,13 @@ def fine_inputs(weighting: str, level_per: str, rescale: float) -> list:
     ]  # fmt: skip
 
 
-def size_input() -> io.Int.Input:
+def model_inputs() -> list:
     text = "Side of the square pictures that the model gets, a multiple of 8; 0: the size it was trained at (512 for Stable Diffusion 2.1). Smaller saves time and memory."
-    return io.Int.Input("model_size", default=0, min=0, max=2048, step=8, advanced=True, tooltip=text)
+    told = "What the model hears of each picture, if it can listen (the embedded prior, MVDream). Less makes it a plain image or video model: an ablation."
+    return [
+        io.Int.Input("model_size", default=0, min=0, max=2048, step=8, advanced=True, tooltip=text),
+        io.Combo.Input("told", options=list(TOLD), default=EVERYTHING, optional=True, advanced=True, tooltip=told),
+    ]
 
 
 def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
@@ -148,7 +155,7 @@ def _source(values: dict) -> PriorSource:
     plain = values["positive"]
     directions = [values.get(f"positive_{name}") for name in ("front", "back", "overhead")]
     positives = (plain, *(plain if text is None else text for text in directions)) if any(text is not None for text in directions) else (plain,)
-    return PriorSource(values["model"], values["vae"], positives, values["negative"], values["save_memory"], values["model_size"])
+    return PriorSource(values["model"], values["vae"], positives, values["negative"], values["save_memory"], values["model_size"], TOLD[values.get("told", EVERYTHING)])
 
 
 class Bloom4DSDSGuidance(io.ComfyNode):
@@ -160,7 +167,7 @@ class Bloom4DSDSGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Score distillation from any image MODEL: every picture is judged for itself (4D-fy's image term).",
             search_aliases=["score distillation", "dreamfusion", "image guidance"],
-            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), size_input()],
+            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )
 
@@ -178,7 +185,7 @@ class Bloom4DMultiViewGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Distillation from a MODEL that denoises several views jointly, in reconstruction form with rescaling (MVDream, 4D-fy's 3D term).",
             search_aliases=["mvdream", "3D guidance", "joint views"],
-            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), size_input()],
+            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), *model_inputs()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )
 
@@ -198,7 +205,7 @@ class Bloom4DVideoSDSGuidance(io.ComfyNode):
             description="Score distillation from a video MODEL: one noise level per video, and the term that teaches motion (4D-fy's video term).",
             search_aliases=["video guidance", "motion", "text to video"],
             inputs=[
-                *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(), size_input(),
+                *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(), *model_inputs(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )  # fmt: skip

@@ -56,7 +56,7 @@ def cameras():
 
 def render_field(path: Path, size: int) -> Tensor:
     """A saved field on the grid: (T, V, 4, size, size) premultiplied RGBA."""
-    frames = render_frames(load_scene(path).field, VolumeRenderer(DEMO_RENDERER), cameras(), size, size)
+    frames = render_frames(load_scene(path).field, VolumeRenderer(DEMO_RENDERER), cameras(), size, size, normals=False)
     return torch.cat([frames.rgb, frames.alpha[..., None]], -1).movedim(-1, 1).unflatten(0, (TIMES, VIEWS)).clamp(0, 1)
 
 

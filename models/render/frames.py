@@ -20,31 +20,40 @@ class Frames:
     rgb: Tensor  # (N, H, W, 3)
     alpha: Tensor  # (N, H, W)
     depth: Tensor  # (N, H, W) distance to the surface along the ray, 0 where nothing is
-    normals: Tensor  # (N, H, W, 3) unit, world, 0 where nothing is
+    normals: Tensor | None  # (N, H, W, 3) unit, world, 0 where nothing is
     background: Tensor | None  # (N, H, W, 3) the field's own
 
 
 @torch.no_grad()
-def render_frames(field: Field, renderer, cameras: Cameras, height: int, width: int, watch: Callable[[int], None] | None = None) -> Frames:
-    """Render every camera at its time; `watch` is told the number of finished pictures after each."""
+def render_frames(
+    field: Field, renderer, cameras: Cameras, height: int, width: int, watch: Callable[[int], None] | None = None, normals: bool = True
+) -> Frames:
+    """Render every camera at its time; `watch` is told the number of finished pictures after each.
+
+    Normals cost as much as several pictures more: leave them out where nobody looks at them.
+    """
     state = renderer.new_state(field)
     device = state.opacity.device
     frames = []
     for index in range(len(cameras)):
-        frames.append(_one(field, renderer, state, cameras.select(slice(index, index + 1)).to(device), height, width))
+        frames.append(_one(field, renderer, state, cameras.select(slice(index, index + 1)).to(device), height, width, normals))
         if watch is not None:
             watch(index + 1)
     parts = [torch.cat(pictures).cpu() if pictures[0] is not None else None for pictures in zip(*frames)]
     return Frames(*parts)
 
 
-def _one(field: Field, renderer, state, camera: Cameras, height: int, width: int) -> tuple[Tensor | None, ...]:
+def _one(field: Field, renderer, state, camera: Cameras, height: int, width: int, with_normals: bool) -> tuple[Tensor | None, ...]:
     views = render_views(renderer, field, state, camera, height, width, None, RAYS_AT_ONCE)
-    rays = [part.split(RAYS_AT_ONCE) for part in camera.rays(height, width)]
-    normals = torch.cat([renderer.render_normals(field, state, *part) for part in zip(*rays)]).view(1, height, width, 3)
+    normals = _normals(field, renderer, state, camera, height, width) if with_normals else None
     background = field.background(views.directions.reshape(-1, 3))
     depth = torch.where(views.opacity > 1e-3, views.depth / views.opacity.clamp_min(1e-3), 0.0)
     return views.rgb, views.opacity, depth, normals, None if background is None else background.view(1, height, width, 3)
+
+
+def _normals(field: Field, renderer, state, camera: Cameras, height: int, width: int) -> Tensor:
+    rays = [part.split(RAYS_AT_ONCE) for part in camera.rays(height, width)]
+    return torch.cat([renderer.render_normals(field, state, *part) for part in zip(*rays)]).view(1, height, width, 3)
 
 
 def over(frames: Frames, colour: tuple[float, float, float] | None) -> Tensor:

@@ -269,6 +269,12 @@ def test_guidance_widgets_reach_the_term(nodes, oracle_model):
     assert (distillation.guidance, distillation.rescale, distillation.clip, distillation.level_per, item.term.scenes) == (7.5, 0.25, 2.0, "scene", 3)
     assert distillation.levels.at(25, 100) == pytest.approx((0.16, 0.79)) and item.term.weight.at(0, 1) == 0.5 and "dynamic" in item.term.trains
     assert item.source.positives == (text, front, text, text)
+    blind = {told: call(nodes["guidance"].Bloom4DSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras, told=told)[0].source for told in nodes["guidance"].TOLD}
+    assert {told: source.tells for told, source in blind.items()} == {"camera and time": ("camera", "time"), "camera": ("camera",), "time": ("time",), "nothing": ()}
+    assert len({source.identity() for source in blind.values()}) == 4, "a run would go on from checkpoints of another one"
+    with blind["time"].open() as prior:
+        assert prior.tells == ("time",) and prior.native_size == (16, 16)
+    assert item.source.tells == ("camera", "time")
     video = call(nodes["guidance"].Bloom4DVideoSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras, motion_amplification=30.0)[0]
     assert video.term.distillation.motion == 30.0 and video.source.positives == (text,)
 

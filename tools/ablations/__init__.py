@@ -1,0 +1,1 @@
+"""Ablations: sets of workflow variants (one .json each), their scores and their reports."""
