@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "host")]
 
 import demo_workflows as demo  # noqa: E402
+import faults  # noqa: E402
 import host  # noqa: E402
 import kills  # noqa: E402
 
@@ -38,7 +39,7 @@ def graph(options) -> dict:
 
 
 def base_folder(folder: Path, options) -> Path:
-    kills.prepare(folder)
+    faults.prepare(folder)
     if options.prior:
         (folder / "models" / "bloom4d").mkdir(parents=True)
         shutil.copy(options.prior, folder / "models" / "bloom4d")

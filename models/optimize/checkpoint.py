@@ -118,13 +118,10 @@ class CheckpointStore:
         path = self.folder / f"step_{step:08d}.safetensors"
         needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)  # again: someone may have deleted it
-            if shutil.disk_usage(self.folder).free < needed + SPARE_BYTES:
-                raise OSError("not enough free space")
-            digest = write_tensors(path, tensors)
-            document = {"format": FORMAT, "version": VERSION, **values, "step": step, "sha256": digest}
-            write_bytes(path.with_suffix(".json"), json.dumps(document, indent=1, sort_keys=True).encode())
-            write_bytes(self.folder / "latest", path.name.encode())
+            try:
+                self._put(path, tensors, values | {"step": step}, needed)
+            except FileNotFoundError:  # someone deleted the folder in the middle of it
+                self._put(path, tensors, values | {"step": step}, needed)
         except (OSError, safetensors.SafetensorError) as error:
             raise OSError(
                 f"The checkpoint of step {step} could not be written to {self.folder} ({needed / 2**20:.1f} MiB: {error}). "
@@ -132,6 +129,14 @@ class CheckpointStore:
             ) from error
         self._drop_old(path)
         return path
+
+    def _put(self, path: Path, tensors: dict[str, Tensor], values: dict, needed: int) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.folder).free < needed + SPARE_BYTES:
+            raise OSError("not enough free space")
+        document = {"format": FORMAT, "version": VERSION, **values, "sha256": write_tensors(path, tensors)}
+        write_bytes(path.with_suffix(".json"), json.dumps(document, indent=1, sort_keys=True).encode())
+        write_bytes(self.folder / "latest", path.name.encode())
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; damaged and unfinished ones are passed over. None when there is none."""
@@ -185,7 +190,7 @@ class CheckpointStore:
         Hold the lock.
         """
         found = self.latest()
-        self._drop([path for path in self._by_step() if found is None or _step_of(path) > found.step])
+        self._drop([path for path in self._by_step() if found is not None and _step_of(path) > found.step])
         return found
 
     def _lock_file(self):
@@ -220,7 +225,7 @@ class CheckpointStore:
             path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return [path for path in self.folder.glob("*") if path.name == "latest" or path.name.startswith("step_")]
+        return [path for path in self.folder.glob("*") if path.name.startswith(("latest", "step_"))]
 
 
 def _step_of(path: Path) -> int:

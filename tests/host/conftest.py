@@ -1,4 +1,4 @@
-"""What tests of the shipped workflows share."""
+"""What tests of the shipped workflows and of faults share."""
 
 import pytest
 
@@ -10,3 +10,37 @@ def demo_server(server):
 
     demo_workflows.give_prior(server.base)
     return server
+
+
+@pytest.fixture(scope="session")
+def disk(tmp_path_factory):
+    """The output folder of the host that breaks: a small disk of its own; None where this process may not mount one."""
+    import faults
+
+    try:
+        mounted = faults.SmallDisk(tmp_path_factory.mktemp("disk") / "output")
+    except OSError:
+        yield None
+        return
+    yield mounted
+    mounted.close()
+
+
+@pytest.fixture(scope="session")
+def broken(host_tree, demo_server, disk, tmp_path_factory):
+    """A host that breaks on demand: see tests/host/fault_pack."""
+    import demo_workflows
+    import faults
+    import real_host
+
+    base = faults.prepare(tmp_path_factory.mktemp("broken") / "base")
+    demo_workflows.give_prior(base, like=demo_server.base)
+    server = real_host.start(host_tree, base, ("--output-directory", disk.folder) if disk else ())
+    yield server
+    server.host.stop()
+
+
+@pytest.fixture(scope="session")
+def output(broken, disk):
+    """The output folder of the host that breaks."""
+    return disk.folder if disk else broken.base / "output"

@@ -3,16 +3,8 @@
 from pathlib import Path
 
 import demo_workflows as demo
+import faults
 import real_host
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def prepare(base: Path) -> Path:
-    """A base directory of a host that also has the pack that dies inside a write."""
-    real_host.prepare_base(base, ROOT)
-    (base / "custom_nodes" / "kill_pack").symlink_to(Path(__file__).parent / "kill_pack")
-    return base
 
 
 def run_until_killed(tree: Path, base: Path, prompt: dict, title: str = "", step: int = 0, write: int = 0) -> list:
@@ -20,7 +12,9 @@ def run_until_killed(tree: Path, base: Path, prompt: dict, title: str = "", step
 
     Returns the events that came before; AssertionError when the prompt ended first.
     """
-    server = real_host.start(tree, base, environment={"BLOOM4D_TEST_DIE_IN_WRITE": str(write)} if write else {})
+    server = real_host.start(tree, base)
+    if write:
+        faults.arm(server, {"where": "fsync", "what": "kill inside", "match": "step_*.safetensors.tmp", "after": write - 1})
     seen = []
 
     async def watch(event, prompt_id, connection):

@@ -3,6 +3,7 @@
 import sys
 
 import demo_workflows as demo
+import faults
 import kills
 import pytest
 
@@ -17,7 +18,7 @@ def prompt():
 
 
 def test_three_kills_change_no_byte(demo_server, host_tree, prompt, tmp_path):
-    base = kills.prepare(tmp_path / "base")
+    base = faults.prepare(tmp_path / "base")
     demo.give_prior(base, like=demo_server.base)
 
     kills.run_until_killed(host_tree, base, prompt, title=demo.STAGES[0], step=1)

@@ -10,7 +10,7 @@ import torch
 from test_refine import CONFIG, drawing_prior
 from toy_scenes import ball_prior, term, tiny_renderer, tiny_scene
 
-from bloom4d.models.optimize import refine
+from bloom4d.models.optimize import checkpoint, refine
 from bloom4d.models.optimize.checkpoint import KEPT, CheckpointStore, drop_finished
 from bloom4d.models.optimize.loop import Distiller
 from bloom4d.models.optimize.refine import Refiner
@@ -163,6 +163,19 @@ def test_a_run_whose_folder_is_deleted_writes_it_again(tmp_path):
         assert store.latest() is None
         written(tmp_path / "run", 20)
     assert store.latest().step == 20
+
+
+def test_a_folder_that_is_deleted_inside_a_write_is_made_again(tmp_path, monkeypatch):
+    fsync, seen = os.fsync, []
+
+    def deleting(descriptor):
+        fsync(descriptor)
+        seen.append(descriptor)
+        if len(seen) == 2:  # the description; the tensors are there already
+            shutil.rmtree(tmp_path / "run")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", deleting)
+    assert written(tmp_path / "run", 10).latest().step == 10 and len(seen) == 5
 
 
 def test_a_folder_that_takes_nothing_is_named(tmp_path):
