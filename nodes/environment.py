@@ -51,6 +51,15 @@ def backend_lines() -> list[str]:
     return lines
 
 
+def summary(nodes: int) -> str:
+    """The pack's one line in ComfyUI's log: version, number of nodes, the backend of each hot operation."""
+    try:
+        used = ", ".join(f"{operation} by {choose(operation).name}" for operation in OPERATIONS)
+    except ValueError as error:  # of the variable that forces one: no reason to lose the nodes
+        used = str(error)
+    return f"Bloom4D {pack.version()}: {nodes} nodes; {used}"
+
+
 def report() -> str:
     """Versions, device and backends, one fact per line."""
     lines = [

@@ -1,6 +1,7 @@
 """The pack's node list as ComfyUI asks for it: every module named here ends with a list `NODES`."""
 
 import importlib
+import logging
 
 from comfy_api.latest import ComfyExtension
 
@@ -24,4 +25,6 @@ class Bloom4DExtension(ComfyExtension):
     async def get_node_list(self):
         register_model_folder()  # before the schemas list its files
         modules = [importlib.import_module(f".{name}", __package__) for name in MODULES]
-        return [node for module in modules for node in module.NODES]
+        nodes = [node for module in modules for node in module.NODES]
+        logging.info(modules[0].summary(len(nodes)))
+        return nodes

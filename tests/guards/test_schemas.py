@@ -1,10 +1,13 @@
 """Saved workflows keep their meaning, and every input explains and limits itself."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 from schemas import breaks, describe_all, input_problems, read_snapshot, survives
 
+OLDER = Path(__file__).resolve().parent.parent / "web" / "older"
 TOLD = {"tooltip": "what it does"}
 
 
@@ -66,3 +69,11 @@ def test_rounding_is_the_browsers():
     assert not survives(0.25, {"max": 1.0})  # step .5 by default rounds to tenths
     assert survives(0.25, {"max": 1.0, "step": 0.01})
     assert survives(1e-4, {"max": 1.0, "step": 1e-6}) and not survives(1e-7, {"max": 1.0, "step": 1e-6})
+
+
+def test_schemas_of_earlier_versions_still_hold(infos):
+    """Kept apart from the snapshot, which one command rewrites: these only ever grow."""
+    kept = sorted(OLDER.rglob("schema_snapshot.json"))
+    assert kept
+    for path in kept:
+        assert breaks(json.loads(path.read_text(encoding="utf-8")), describe_all(infos)) == [], path.parent.name
