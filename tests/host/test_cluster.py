@@ -25,15 +25,9 @@ BAD = "steps above what the node takes"
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    """Stage 1 of text to 4D at smoke size, with a field and a video at its end."""
-    slow = {"width": 48, "height": 48}
-    prompt = demo.smoke("text_to_4d_demo", **{demo.STAGES[0]: {"steps": 6}, "Multi-view, one instant": slow})
-    for title in ("Save field", "Fine renderer", "Render"):
-        for name, value in prompt[demo.titled(prompt, title)]["inputs"].items():
-            if name == "field":
-                prompt[demo.titled(prompt, title)]["inputs"][name] = [demo.titled(prompt, demo.STAGES[0]), 0]
+    """A small graph whose first stage takes a moment, so that a node can be lost in it."""
     file = tmp_path_factory.mktemp("graph") / "stage1.json"
-    file.write_text(json.dumps(demo.only(prompt, "Save field", "Save video")))
+    file.write_text(json.dumps(two_nodes.one_stage(**{demo.STAGES[0]: {"steps": 6}, "Multi-view, one instant": {"width": 48, "height": 48}})))
     return file
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import demo_workflows as demo
 import psutil
 
 TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
@@ -22,6 +23,14 @@ def variables(tree: Path) -> dict:
     threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     return {"COMFYUI_PATH": str(tree), "BLOOM4D_CPU": "1", "BLOOM4D_OFFLINE": "1", "OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1",
             "RAY_AUTH_TOKEN": "0123456789abcdef" * 2, "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def one_stage(**changes) -> dict:
+    """Stage 1 of text to 4D at smoke size, with a field and a video at its end; `changes`: {title: {input: value}}."""
+    prompt = demo.smoke("text_to_4d_demo", **changes)
+    for title in ("Save field", "Render"):
+        prompt[demo.titled(prompt, title)]["inputs"]["field"] = [demo.titled(prompt, demo.STAGES[0]), 0]
+    return demo.only(prompt, "Save field", "Save video")
 
 
 class TwoNodes:

@@ -5,18 +5,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN, CANCEL = '[data-testid="queue-button"]', 'button[aria-label="Cancel current run"]'
+BATCH_COUNT = 'input[aria-label="Batch Count"]'
 
 FIND = "const find = title => window.app.rootGraph.nodes.find(node => node.title === title);"
 CHANGE = f"""changes => {{ {FIND} for (const [title, inputs] of Object.entries(changes))
     for (const [name, value] of Object.entries(inputs)) find(title).widgets.find(widget => widget.name === name).value = value; }}"""
 CENTER = f"""([title, scale]) => {{ {FIND} const node = find(title), view = window.app.canvas.ds; view.scale = scale;
     view.offset = [340 / scale - node.pos[0], 130 / scale - node.pos[1]]; window.app.canvas.setDirty(true, true); }}"""
-WATCH = """() => { window.bloomSeen = { steps: {}, end: '', text: '' };
+WATCH = """() => { window.bloomSeen = { steps: {}, end: '', text: '', ends: [] };
     if (window.bloomWatches) return;
     window.bloomWatches = true;
     const ends = ['execution_success', 'execution_error', 'execution_interrupted'];
     for (const kind of ends) window.app.api.addEventListener(kind, event => {
-        window.bloomSeen.end = kind; window.bloomSeen.text = event.detail?.exception_message ?? ''; });
+        window.bloomSeen.end = kind; window.bloomSeen.ends.push(kind); window.bloomSeen.text = event.detail?.exception_message ?? ''; });
     window.app.api.addEventListener('progress_state', event => {
         for (const [id, state] of Object.entries(event.detail.nodes)) {
             const told = (window.bloomSeen.steps[id] ??= []);
@@ -35,6 +36,13 @@ def open_workflow(page, name: str, changes: dict | None = None):
     page.evaluate(CHANGE, changes or {})
 
 
+def set_batch_count(page, count: int):
+    """As a user types it beside Run."""
+    page.locator(BATCH_COUNT).fill(str(count))
+    page.locator(BATCH_COUNT).press("Enter")
+    assert page.locator(BATCH_COUNT).input_value() == str(count)
+
+
 def press_run(page):
     """Watch the run that the Run button starts."""
     page.evaluate(WATCH)
@@ -45,6 +53,11 @@ def wait_for_end(page, seconds: float) -> str:
     """How the run ended: execution_success, execution_error or execution_interrupted."""
     page.wait_for_function("() => window.bloomSeen.end", timeout=seconds * 1000)
     return page.evaluate("() => window.bloomSeen.end")
+
+
+def wait_for_ends(page, count: int, seconds: float):
+    """Wait until so many queued prompts have ended."""
+    page.wait_for_function("count => window.bloomSeen.ends.length >= count", arg=count, timeout=seconds * 1000)
 
 
 def wait_for_preview(page, title: str, seconds: float):

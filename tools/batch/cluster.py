@@ -140,7 +140,7 @@ def run_all(rows: list[Row], address: str, cores: int, manifest: Manifest, annou
             while batch.rows:
                 advance(batch, interrupter)
         finally:
-            ray.wait([one.close.remote() for one in batch.hosts], num_returns=count, timeout=CLOSING)
+            ray.wait([batch.desk.close.remote()], timeout=CLOSING)
 
 
 def begin(ray, rows: list[Row], hosts: Hosts, manifest: Manifest, announce) -> Batch:
@@ -205,7 +205,7 @@ def conclude(batch: Batch, reference):
     batch.manifest.append(line)
     done = batch.total - len(batch.rows)
     batch.announce(f"--- {done}/{batch.total}  row {row.number}: {line['status']} after {show.clock(line['seconds'])} on {line['where']}  "
-                   + (line["error"] or str(folder)))
+                   + (line["error"] or (str(folder) if line["outputs"] else "")))
 
 
 def result_of(ray, reference, row: Row):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import heapq
 import os
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ class Desk:
 
     def __init__(self):
         self.free: dict[str, tuple] = {}  # actor id -> (where it is, its handle): one that was lost while free comes back under its id
+        self.waiting: list[int] = []  # numbers of the rows that wait, the lowest first
         self.changed = asyncio.Condition()
         self.failures: dict[str, str] = {}  # actor id -> why it cannot start its ComfyUI
         self.told: list[str] = []
@@ -34,19 +36,22 @@ class Desk:
         async with self.changed:
             self.free[name] = where, handle
             self.failures.pop(name, None)
-            self.changed.notify()
+            self.changed.notify_all()
 
-    async def take(self) -> tuple:
-        """(actor id, where, handle) of a free host, as soon as there is one."""
+    async def take(self, number: int) -> tuple:
+        """(actor id, where, handle) of a free host, once there is one and no row before `number` waits."""
         async with self.changed:
-            await self.changed.wait_for(lambda: self.free)
+            heapq.heappush(self.waiting, number)
+            await self.changed.wait_for(lambda: self.free and self.waiting[0] == number)
+            heapq.heappop(self.waiting)
+            self.changed.notify_all()
             name = next(iter(self.free))
             return name, *self.free.pop(name)
 
     @ray.method(max_task_retries=TRIES, retry_exceptions=[ray.exceptions.RayActorError])
     async def run(self, row: Row):
         """(manifest line, {path: bytes}) of a row; None after `stop`. A lost host raises, and Ray calls this again."""
-        name, where, handle = await self.take()
+        name, where, handle = await self.take(row.number)
         try:
             result = None if self.stopped else await handle.run.remote(row)
         except ray.exceptions.RayActorError:
@@ -66,6 +71,10 @@ class Desk:
         """A host cannot start."""
         self.failures[name] = reason
         self.told.append(f"[{where}] no host: {reason}")
+
+    async def close(self):
+        """End the free hosts in good order; those that work end with their actors."""
+        await asyncio.gather(*(handle.close.remote() for _, handle in self.free.values()), return_exceptions=True)
 
     async def tell(self, text: str):
         self.told.append(text)
