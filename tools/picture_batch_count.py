@@ -1,6 +1,6 @@
 """One click on Run with batch count 3 and a seed that moves, in a browser, as a picture: `python tools/picture_batch_count.py`.
 
-Writes docs/browser_batch_count.png: text to 4D at a small size while the third prompt runs. Needs Chromium and playwright.
+Writes docs/browser_batch_count.png: text to 4D while the first prompt runs and two wait. Needs Chromium and playwright.
 """
 
 import io
@@ -32,12 +32,11 @@ def small() -> dict:
 
 
 def take(page) -> Image.Image:
-    """While the third prompt runs."""
+    """While the first prompt runs and two wait."""
     workflow_page.open_workflow(page, "text_to_4d_demo", small())
     workflow_page.set_batch_count(page, COUNT)
     workflow_page.look_at(page, demo.STAGES[0], 0.8)
     workflow_page.press_run(page)
-    workflow_page.wait_for_ends(page, COUNT - 1, HOUR)
     workflow_page.wait_for_preview(page, demo.STAGES[0], HOUR)
     return Image.open(io.BytesIO(page.screenshot()))
 
