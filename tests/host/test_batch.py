@@ -29,7 +29,7 @@ def batch(server, tmp_path):
     def run(content: str, name="rows.csv", seeds=()):
         (tmp_path / name).write_text(content)
         said = []
-        lines = engine.run_rows(rows.read_rows(tmp_path / name, graph(), seeds), tmp_path / "out", server.url, said.append, lines=False)
+        lines = engine.run_rows(rows.read_rows(tmp_path / name, graph(), seeds), tmp_path / "out", server.url, announce=said.append, lines=False)
         return lines, said
 
     return run
@@ -92,11 +92,11 @@ def test_every_row_runs_with_every_seed(batch, tmp_path):
 
 def test_the_models_that_a_prompt_names_are_recorded(demo_server, tmp_path):
     prompt = demo.only(demo.smoke("embedded_prior_sampling_demo"), *demo.of_class(demo.load("embedded_prior_sampling_demo"), "SaveImage")[:1])
-    line, = engine.run_rows([rows.make_row(1, prompt, {})], tmp_path / "out", demo_server.url, lambda text: None, lines=False)
+    line, = engine.run_rows([rows.make_row(1, prompt, {})], tmp_path / "out", demo_server.url, announce=lambda text: None, lines=False)
     file = demo_server.base / "models" / "bloom4d" / demo.PRIOR
     assert line["status"] == "success" and line["models"] == {demo.PRIOR: manifest.sha256_of(file)}
     prompt[demo.titled(prompt, "Prior")]["inputs"]["prior"] = "embedded_prior.safetensors"
-    line, = engine.run_rows([rows.make_row(1, prompt, {})], tmp_path / "out", demo_server.url, lambda text: None, lines=False)
+    line, = engine.run_rows([rows.make_row(1, prompt, {})], tmp_path / "out", demo_server.url, announce=lambda text: None, lines=False)
     assert line["models"] == {"embedded_prior.safetensors": manifest.sha256_of(ROOT / "models" / "weights" / "embedded_prior.safetensors")}
 
 
@@ -108,16 +108,16 @@ def test_the_models_that_a_prompt_names_are_recorded(demo_server, tmp_path):
 ])
 def test_a_server_that_is_none(address, words, tmp_path):
     with pytest.raises(host_process.HostFailed) as failure:
-        engine.run_rows([rows.make_row(1, graph(), {})], tmp_path, address, lambda text: None)
+        engine.run_rows([rows.make_row(1, graph(), {})], tmp_path, address, announce=lambda text: None)
     assert words in str(failure.value)
 
 
 def test_a_server_that_speaks_no_https_or_lacks_the_nodes(server, tmp_path):
     row = rows.make_row(1, {**graph(), "other": {"class_type": "Bloom4DNoSuchNode", "inputs": {}}}, {})
     with pytest.raises(host_process.HostFailed, match="does not speak https; try http://"):
-        engine.run_rows([row], tmp_path, server.url.replace("http", "https"), lambda text: None)
+        engine.run_rows([row], tmp_path, server.url.replace("http", "https"), announce=lambda text: None)
     with pytest.raises(host_process.HostFailed, match="does not know Bloom4DNoSuchNode: install Bloom4D into its custom_nodes and restart it"):
-        engine.run_rows([row], tmp_path, server.url, lambda text: None)
+        engine.run_rows([row], tmp_path, server.url, announce=lambda text: None)
 
 
 def command(server, tmp_path, *arguments) -> subprocess.CompletedProcess:
@@ -150,7 +150,7 @@ def test_two_batches_never_write_to_one_folder(server, tmp_path):
 def test_results_that_cannot_be_written_fail_their_row_only(server, tmp_path):
     found = [rows.make_row(number, graph(Field={"seed": seed}), {"seed": seed}) for number, seed in ((1, 55), (2, 56))]
     (tmp_path / f"{found[0].name}.partial").write_text("a file in the way")
-    lines = engine.run_rows(found, tmp_path, server.url, lambda text: None, lines=False)
+    lines = engine.run_rows(found, tmp_path, server.url, announce=lambda text: None, lines=False)
     assert status(lines) == ["error", "success"] and lines[0]["error"].startswith(f"the results cannot be written to {tmp_path / found[0].name}: ")
 
 
@@ -170,10 +170,10 @@ def test_a_file_that_the_host_lost_fails_the_row(server, tmp_path):
 def test_a_server_behind_a_path_and_a_password(server, tmp_path):
     with proxy.forwarding(server.url, "/gpu/comfy", "me", "secret") as port:
         address = f"http://me:secret@127.0.0.1:{port}/gpu/comfy/"
-        line, = engine.run_rows([rows.make_row(1, graph(Field={"seed": 57}), {})], tmp_path, address, lambda text: None, lines=False)
+        line, = engine.run_rows([rows.make_row(1, graph(Field={"seed": 57}), {})], tmp_path, address, announce=lambda text: None, lines=False)
         assert line["status"] == "success" and len(line["outputs"]) == 1 and line["where"] == f"http://127.0.0.1:{port}/gpu/comfy"
         with pytest.raises(host_process.HostFailed, match="the answer has status 401, so something else is there"):
-            engine.run_rows([rows.make_row(1, graph(Field={"seed": 58}), {})], tmp_path, address.replace("secret", "guess"), lambda text: None)
+            engine.run_rows([rows.make_row(1, graph(Field={"seed": 58}), {})], tmp_path, address.replace("secret", "guess"), announce=lambda text: None)
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

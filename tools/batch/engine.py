@@ -11,7 +11,8 @@ from .manifest import NAME, Manifest
 from .rows import Row
 
 
-def run_rows(rows: list[Row], out: Path, host: str | None = None, ray: str | None = None, cores: int = 0, announce=print, interrupter=None, lines=True) -> list[dict]:
+def run_rows(rows: list[Row], out: Path, host: str | None = None, *, ray: str | None = None, cores: int = 0,
+             announce=print, interrupter=None, lines=True) -> list[dict]:
     """Run every row that has not finished yet; the manifest lines of all rows that have one, in the order of `rows`.
 
     out: folder of the batch; OUT/manifest.jsonl gets a line as soon as a row ended. host: URL of a running server; None starts
