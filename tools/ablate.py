@@ -86,7 +86,7 @@ def report(made: AblationSet, lines: list[dict], work: Path, options: argparse.N
         scores.setdefault(row, {})[seed] = judge.scores(path)
         shown.setdefault(seed, {})[row] = pictures(path)
         print(f"scored {row}, seed {seed}: nearest PSNR {scores[row][seed]['nearest PSNR']:.2f} dB", flush=True)
-    command = f"python3 launch.py ablate {shlex.join(options.words)}"
+    command = f"python3 launch.py ablate {shlex.join(word for word in options.words if word != '--report')}"
     rows, seeds = chosen(made, options)
     origin = {"command": command, "commit": judging.commit(), "rows asked": rows, "seeds asked": seeds, "runs": [summary(line) for line in lines]}
     ordered = {row: scores[row] for row in made.rows if row in scores}

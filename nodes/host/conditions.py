@@ -35,13 +35,20 @@ def needs_text(model) -> bool:
 
 
 def check_text(model, conditioning: list, name: str):
-    """ValueError when `conditioning` has no text and the network cannot do without."""
+    """ValueError when `conditioning` has no text and the network cannot do without, or one of another encoder's width."""
     if not conditioning:
         raise ValueError(f"The {name} conditioning is empty. Connect a CLIP Text Encode; an empty prompt is allowed, no conditioning is not.")
     if needs_text(model) and any(entry[0] is None for entry in conditioning):
         raise ValueError(
             f"The {name} conditioning holds no text, and this MODEL ({type(model.model).__name__}) needs some. "
             'Connect a CLIP Text Encode; an empty prompt ("") is enough.'
+        )
+    width = model.model.model_config.unet_config.get("context_dim")
+    widths = {entry[0].shape[-1] for entry in conditioning if isinstance(entry[0], Tensor)}
+    if isinstance(width, int) and widths - {width} and not hasattr(model.model, "cc_projection"):  # Stable Zero123 projects its own
+        raise ValueError(
+            f"The {name} conditioning is {min(widths - {width})} numbers wide, and this MODEL ({type(model.model).__name__}) takes {width}. "
+            "Encode the prompts with the CLIP of the MODEL's own loader."
         )
 
 

@@ -44,3 +44,11 @@ def broken(host_tree, demo_server, disk, tmp_path_factory):
 def output(broken, disk):
     """The output folder of the host that breaks."""
     return disk.folder if disk else broken.base / "output"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests have to say at the end of a run, also when they passed: their property "summary"."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(text)

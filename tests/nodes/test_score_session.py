@@ -343,3 +343,11 @@ def test_missing_text_ends_in_one_plain_line(synthetic, score):
     for positive, negative, name in (([[None, {}]], good, "positive"), (good, [[None, {}]], "negative"), ([], good, "positive")):
         with pytest.raises(ValueError, match=f"The {name} conditioning .*CLIP Text Encode"):
             score.ScoreSession(model, positive, negative)
+
+
+def test_text_of_another_encoder_ends_in_one_plain_line(synthetic, score):
+    model, fitting = synthetic.image_model(), synthetic.conditioning(1)
+    for texts, name in (((synthetic.conditioning(1, width=48), fitting), "positive"), ((fitting, synthetic.conditioning(1, width=48)), "negative")):
+        with pytest.raises(ValueError, match=f"The {name} conditioning is 48 numbers wide, and this MODEL .* takes 32. Encode the prompts with the CLIP") as caught:
+            score.ScoreSession(model, *texts)
+        assert "\n" not in str(caught.value)
