@@ -60,7 +60,7 @@ PHASES = {
     "before `latest` is written": call("replace", "kill", "latest", 2),
     "before old checkpoints are dropped": call("replace", "kill after", "latest", 2),
     "while old checkpoints are dropped": call("unlink", "kill after", TEXT),
-    "between stage 1 and stage 2": begins("Stage 2"),
+    "between stage 1 and stage 2": begins(TWO),
     "stage 2, first step": step(TWO, 1),
     "stage 2, inside a checkpoint": call("fsync", "kill inside", TENSORS + ".tmp", STEPS + 2),
     "stage 3, first step": step(THREE, 1),
@@ -84,7 +84,8 @@ PHASES = {
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=int, default=0, help="only so many phases")
+    parser.add_argument("--only", nargs="+", metavar="PHASE", choices=PHASES, default=list(PHASES), help="only these phases")
+    parser.add_argument("--into", type=Path, help="a .json of an earlier call, whose rows of other phases are kept")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "kill_table")
     return parser.parse_args()
 
@@ -187,18 +188,20 @@ def table(rows: list[dict], command: str) -> str:
 
 def main() -> int:
     options = parse()
-    prompt, rows = graph(), []
-    phases = list(PHASES.items())[: options.only or None]
+    prompt, rows = graph(), {}
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder) / "base")
         try:
             whole = files(machine.server.run(prompt), prompt, machine.base)
             print(json.dumps(whole), flush=True)
             machine.forget()
-            for phase, moment in phases:
-                rows.append(one_kill(machine, prompt, phase, moment, whole))
+            for phase in options.only:
+                rows[phase] = one_kill(machine, prompt, phase, PHASES[phase], whole)
         finally:
             machine.server.host.stop()
+    earlier = json.loads(options.into.read_text(encoding="utf-8"))["kills"] if options.into else []
+    rows = {row["phase"]: row for row in earlier} | rows
+    rows = [rows[phase] for phase in PHASES if phase in rows]
     command = "benchmarks/kill_table.py"
     options.out.with_suffix(".json").write_text(json.dumps({"command": command, "files": whole, "kills": rows}, indent=1) + "\n", encoding="utf-8")
     options.out.with_suffix(".md").write_text(table(rows, command), encoding="utf-8")

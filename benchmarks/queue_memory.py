@@ -45,24 +45,27 @@ def parse() -> argparse.Namespace:
 
 
 def memory(server) -> dict:
-    """Resident and unshared megabytes of the host's process, and the processor time that it has used."""
-    process = psutil.Process(server.host.process.pid)
-    info, times = process.memory_full_info(), process.cpu_times()
-    return {"rss": info.rss / 1e6, "uss": info.uss / 1e6, "cpu": times.user + times.system}
+    """Resident and unshared megabytes of the host's process."""
+    info = psutil.Process(server.host.process.pid).memory_full_info()
+    return {"rss": round(info.rss / 1e6), "uss": round(info.uss / 1e6)}
 
 
-def on_disk(folder: Path) -> dict:
-    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    return {"files": len(files), "megabytes": sum(path.stat().st_size for path in files) / 1e6}
+def files(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*")) if folder.is_dir() else 0
 
 
 def measured(server, number: int, prompt: dict) -> dict:
     started = time.monotonic()
     server.run(prompt)
-    row = {"prompt": number, "seconds": time.monotonic() - started, **memory(server)}
-    runs, temporary = on_disk(server.base / "output" / "bloom4d" / "runs"), on_disk(server.base / "temp")
-    print(f"  {number:2d}: {row['seconds']:5.1f} s, rss {row['rss']:.0f} MB, uss {row['uss']:.0f} MB, runs {runs['files']}, temp {temporary['files']}", flush=True)
-    return {**row, "runs": runs, "temp": temporary}
+    row = {"prompt": number, "seconds": round(time.monotonic() - started, 1), **memory(server)}
+    row |= {"run_files": files(server.base / "output" / "bloom4d" / "runs"), "temp_files": files(server.base / "temp")}
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def tensors(server) -> float:
+    """Megabytes of tensors that are alive in the host."""
+    return round(server.get("/test/objects")["tensor_bytes"] / 1e6, 1)
 
 
 def queue(name: str, options, folder: Path) -> dict:
@@ -74,24 +77,28 @@ def queue(name: str, options, folder: Path) -> dict:
     try:
         started = memory(server)
         rows = [measured(server, number, faults.varied(number)) for number in range(1, options.prompts + 1)]
-        before = server.get("/test/objects")
+        held = tensors(server)
         faults.free(server)
-        after = server.get("/test/objects")
+        freed = {"tensors": tensors(server), "uss": memory(server)["uss"]}
     finally:
         server.host.stop()
-    growth = statistics.median(row["uss"] for row in rows[-WARM:]) / statistics.median(row["uss"] for row in rows[WARM - 1 : 2 * WARM - 1]) - 1.0
-    print(f"  growth of unshared memory after prompt {WARM}: {growth:+.1%}; tensors {before['tensor_bytes'] / 1e6:.0f} MB, "
-          f"after /free {after['tensor_bytes'] / 1e6:.1f} MB, "
-          f"uss {after['uss'] / 1e6:.0f} MB (at the start {started['uss']:.0f}); processor {rows[-1]['cpu'] - rows[WARM - 1]['cpu']:.1f} s", flush=True)  # fmt: skip
-    return {"growth": growth, "started": started, "before_free": before, "after_free": after, "prompts": rows}
+    result = {"growth": round(growth(rows), 4), "started_uss": started["uss"], "tensors": held, "after_free": freed}
+    print(json.dumps(result), flush=True)
+    return {**result, "prompts": rows}
+
+
+def growth(rows: list[dict]) -> float:
+    """Resident memory after the last five prompts against the five from prompt 5 on (medians)."""
+    late, early = rows[-WARM:], rows[WARM - 1 : 2 * WARM - 1]
+    return statistics.median(row["rss"] for row in late) / statistics.median(row["rss"] for row in early) - 1.0
 
 
 def draw(results: dict) -> Image.Image:
-    """Resident memory over the prompts, a line for each cache, and a dot for what is left after POST /free."""
+    """Resident memory over the prompts, a line for each cache."""
     sheet = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
     rows = {name: result["prompts"] for name, result in results.items()}
-    last = max(len(values) for values in rows.values()) + 2
+    last = max(len(values) for values in rows.values()) + 1
     top = 1.15 * max(row["rss"] for values in rows.values() for row in values)
 
     def at(number, megabytes):
@@ -103,11 +110,9 @@ def draw(results: dict) -> Image.Image:
         pen.text((6, at(0, level)[1] - 8), f"{level:.0f}", fill="black", font=font)
     for place, (name, values) in enumerate(rows.items()):
         pen.line([at(row["prompt"], row["rss"]) for row in values], fill=COLOURS[name], width=3)
-        x, y = at(len(values) + 1, results[name]["after_free"]["rss"] / 1e6)
-        pen.ellipse([x - 4, y - 4, x + 4, y + 4], fill=COLOURS[name])
         label = f"{name} cache: {results[name]['growth']:+.1%} after prompt {WARM}"
         pen.text((MARGIN + 270 * place, 28), label, fill=COLOURS[name], font=font)
-    pen.text((MARGIN, 6), "resident memory of one ComfyUI in MB, after each of its prompts; dots: after POST /free", fill="black", font=font)
+    pen.text((MARGIN, 6), "resident memory of one ComfyUI in MB, after each of its prompts", fill="black", font=font)
     for number in range(5, last, 5):
         pen.text((at(number, 0)[0] - 8, HEIGHT - 42), str(number), fill="black", font=font)
     pen.text((WIDTH // 2 - 30, HEIGHT - 24), "prompts", fill="black", font=font)

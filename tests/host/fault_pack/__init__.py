@@ -97,7 +97,7 @@ def ours(ending: str):
 def install():
     """Put every place of a fault in its place, once."""
     import comfy.samplers
-    import comfy_extras.nodes_save_3d
+    import nodes
     from comfy_api.latest import InputImpl
 
     places = [
@@ -105,11 +105,12 @@ def install():
         ("vae", ours("models.networks.patch_codec").PatchCodec, "encode"),
         ("render", ours("models.render.volume").VolumeRenderer, "render_jittered"),
         ("preview", ours("models.optimize.workpiece").Workpiece, "preview"),
-        ("mesh", comfy_extras.nodes_save_3d, "save_glb"),
         ("video", InputImpl.VideoFromComponents, "save_to"),
     ]
     for where, owner, name in places:
         setattr(owner, name, broken(where, getattr(owner, name)))
+    host_module = nodes.NODE_CLASS_MAPPINGS["SaveGLB"].execute.__func__.__globals__  # the host imports it under no name of its own
+    host_module["save_glb"] = broken("mesh", host_module["save_glb"])
     for name in ("replace", "fsync", "unlink"):
         setattr(os, name, broken(name, getattr(os, name), last_name))
 
