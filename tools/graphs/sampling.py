@@ -18,6 +18,8 @@ Press **Run**: one small network, an ordinary MODEL with CLIP and VAE, sampled b
 
 It is a demo of 64 x 64 pixels that knows seven things: a flower blooming or withering, a plant sprouting, a candle burning, an ice cream melting, a banana rotting, bread baking. Text to 4D uses it in the same roles.
 
+**Needs** `embedded_prior.safetensors`, which comes with Bloom4D (folder `models/weights` of the pack, licence Apache-2.0). Nothing is ever downloaded.
+
 A guidance scale (cfg) of 1.5 is enough for it. Latents must come in whole scenes: the batch size of the empty latent is the number of cameras."""
 
 BLUE, GREEN, VIOLET = "#3a5068", "#3f5a3c", "#544a66"

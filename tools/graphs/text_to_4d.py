@@ -29,6 +29,8 @@ Each stage is a Stage and an optimizer. Finished stages stay in the cache, and a
 
 **With real models**: replace the loader by Load Checkpoint (any image model), or give every guidance node a model of its own: a multi-view model, an image model, a video model. Raise the render sizes, the steps and the guidance scales (0 is the model's own default).
 
+**Needs** `embedded_prior.safetensors`, which comes with Bloom4D (folder `models/weights` of the pack, licence Apache-2.0). Nothing is ever downloaded.
+
 Results are in ComfyUI's output folder under `bloom4d`."""
 
 GREEN, BLUE, GREY = "#3f5a3c", "#3a5068", "#4a4a4a"
