@@ -203,7 +203,7 @@ def main() -> int:
     rows = {row["phase"]: row for row in earlier} | rows
     rows = [rows[phase] for phase in PHASES if phase in rows]
     command = "benchmarks/kill_table.py"
-    options.out.with_suffix(".json").write_text(json.dumps({"command": command, "files": whole, "kills": rows}, indent=1) + "\n", encoding="utf-8")
+    options.out.with_suffix(".json").write_text(json.dumps({"command": command, "kills": rows}, indent=1) + "\n", encoding="utf-8")
     options.out.with_suffix(".md").write_text(table(rows, command), encoding="utf-8")
     return int(not all(row["same bytes"] and not row["unfinished at the end"] for row in rows))
 
