@@ -72,7 +72,10 @@ def main():
         print(__doc__)
         sys.exit(0 if command in ("", "-h", "--help") else f"launch.py knows no command {command!r}")
     tool = os.path.join(ROOT, "tools", f"{command}.py")
-    if {"-h", "--help"} & set(rest) and command != "setup":
+    if {"-h", "--help"} & set(rest):
+        if command == "setup":
+            print(__doc__)
+            return
         become([sys.executable, tool, *rest], {})
     try:
         ready = environment.prepare(options.get("comfyui"), options.get("python"), extras_of(command, rest))

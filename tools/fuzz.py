@@ -86,7 +86,7 @@ def commit() -> str:
 
 
 def main() -> int:
-    options = arguments()
+    options, tree = arguments(), commit()
     import_comfy()
     from fuzzing import engine, plan
 
@@ -105,7 +105,7 @@ def main() -> int:
         return 1
     if options.reader is None:
         total = {key: sum(entry[key] for entry in found.values()) for key in ("cases", "taken", "refused")}
-        options.out.write_text(json.dumps({"seed": options.seed, "commit": commit(), **total, "readers": found}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps({"seed": options.seed, "commit": tree, **total, "readers": found}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"{total['cases']} cases, {total['taken']} taken, {total['refused']} refused, none broke a rule; counts in {options.out}")
     return 0
 

@@ -69,7 +69,7 @@ def complete(python: Path, packages: list[str], nvidia: bool, log: Path, say, ch
         say("installing " + " and ".join(rest))
         install_first(python, rest, nvidia, log, "--no-deps")
     if set(lacking) & set(packages):
-        say(f"installing {len(packages)} further requirements")
+        say(f"installing {len(packages)} further requirements, a minute or more; pip's own words are in {log}")
         pip(python, [*pins(log.parent), *packages], log)
 
 

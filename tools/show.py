@@ -14,6 +14,15 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def fitted(line: str, width: int) -> str:
+    """`line` in `width` characters: what is cut lies before its last words, which tell the time left."""
+    if len(line) <= width:
+        return line
+    place = max(line.rfind(", "), line.rfind("  "))
+    end = line[place:] if place > 0 and len(line) - place < width // 3 else ""
+    return line[: width - len(end) - 3] + "..." + end if end else line[:width]
+
+
 class Lines:
     """One line per node: title, step, the node's own text (loss), estimated time left, time taken.
 
@@ -102,6 +111,6 @@ class Lines:
     def _write(self, line: str, final: bool):
         if self.live:
             width = shutil.get_terminal_size().columns
-            line = "\r\x1b[2K" + (line if final else line[: width - 1])
+            line = "\r\x1b[2K" + (line if final else fitted(line, width - 1))
         self.stream.write(line + ("\n" if final else ""))
         self.stream.flush()

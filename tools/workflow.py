@@ -1,6 +1,7 @@
 """API-format workflows from files, and changes to them from the command line. Standard library only."""
 
 import contextlib
+import difflib
 import json
 import math
 from pathlib import Path
@@ -82,13 +83,19 @@ def resolve(prompt: dict, target: str) -> tuple[str, str]:
              if target.startswith(name + ".")]
     found = [(node_id, name) for node_id, name in found if name in prompt[node_id]["inputs"]] or found
     if not found:
-        raise WorkflowError(f'no node is titled like "{cut(target)}"; titles: ' + ", ".join(sorted({cut(title(*item)) for item in prompt.items()})))
+        raise WorkflowError(f'no node is titled like "{cut(target)}"; titles: ' + nearest(target.partition(".")[0], {title(*item) for item in prompt.items()}))
     if len(found) > 1:
         raise WorkflowError(f'"{cut(target)}" fits several nodes; use an id: ' + ", ".join(f"{node_id}.{name}" for node_id, name in found))
     node_id, name = found[0]
     if name not in prompt[node_id]["inputs"]:
         raise WorkflowError(f'"{cut(title(node_id, prompt[node_id]))}" has no input {cut(name)}; it has ' + ", ".join(map(cut, prompt[node_id]["inputs"])))
     return node_id, name
+
+
+def nearest(name: str, names: set, shown: int = 6) -> str:
+    """Names for a message: all of a few, else those that look like `name`, else the first."""
+    found = sorted(names) if len(names) <= shown else difflib.get_close_matches(name, sorted(names), shown, 0.5) or sorted(names)[:shown]
+    return ", ".join(map(cut, found)) + ("" if len(found) == len(names) else f" (of {len(names)})")
 
 
 def convert(old, text: str, target: str):

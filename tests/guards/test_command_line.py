@@ -142,3 +142,17 @@ def test_only_files_of_the_output_folder_are_results():
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3601, "1:00:01")])
 def test_clock(seconds, text):
     assert show.clock(seconds) == text
+
+
+def test_a_line_that_is_too_long_keeps_the_time_left():
+    line = "[22/38] Optimize stage 1  step 1/90, multi-view loss 8.01e+03 at t 0.76, 30 s left"
+    assert show.fitted(line, 79).endswith("..., 30 s left") and len(show.fitted(line, 79)) == 79
+    assert show.fitted(line, 90) == line and show.fitted("x" * 90, 79) == "x" * 79
+
+
+def test_of_many_titles_those_that_look_like_it_are_named():
+    prompt = {str(number): {"class_type": "X", "inputs": {"steps": 1}, "_meta": {"title": f"Stage {number}" if number < 3 else f"Other {number}"}} for number in range(40)}
+    with pytest.raises(workflow.WorkflowError, match=r"titles: Stage [0-9], Stage [0-9], Stage [0-9] \(of 40\)$"):
+        workflow.change(prompt, "Stag.steps=1")
+    with pytest.raises(workflow.WorkflowError, match=r"titles: Other 10(, Other \d+){5} \(of 40\)$"):
+        workflow.change(prompt, "?.steps=1")
