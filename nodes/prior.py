@@ -193,8 +193,10 @@ class Bloom4DDecodeRGBA(io.ComfyNode):
 
     @classmethod
     def execute(cls, samples, vae, background):
-        codec = rgba_codec(vae)
-        picture = codec.decode_rgba(samples["samples"].to(codec.mean))
+        codec, latents = rgba_codec(vae), samples["samples"]
+        if latents.ndim != 4 or latents.shape[1] != codec.config.channels:
+            raise ValueError(f"The latents are {' x '.join(map(str, latents.shape))}, this VAE decodes batch x {codec.config.channels} x height x width. Connect latents of the Embedded Prior Loader's MODEL.")
+        picture = codec.decode_rgba(latents.to(codec.mean))
         alpha = picture[:, 3]
         over = picture[:, :3] + (1 - alpha[:, None]) * background
         return io.NodeOutput(over.movedim(1, -1).cpu(), alpha.cpu())

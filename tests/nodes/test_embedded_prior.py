@@ -157,3 +157,11 @@ def test_a_foreign_file_is_refused(tmp_path):
         prior_configs({"kind": "other"}, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="format 99"):
         prior_configs({"kind": "bloom4d.joint_prior", "format": "99"}, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 96, 8, 8, 8)])
+def test_latents_of_another_model_are_not_decoded(loaded, shape):
+    from bloom4d.nodes.prior import Bloom4DDecodeRGBA
+
+    with pytest.raises(ValueError, match=r"The latents are 1 x \d+ x 8 x 8.*decodes batch x 96 x height x width"):
+        Bloom4DDecodeRGBA.execute({"samples": torch.zeros(shape)}, loaded[2], 1.0)
