@@ -83,6 +83,12 @@ def test_a_prompt_without_a_workflow_has_the_rest(server):
         assert "workflow" not in metadata and json.loads(metadata["bloom4d"])["digitalSourceType"] == TERM, kind
 
 
+def test_another_workflow_around_a_prompt_computes_nothing_again(server):
+    for number in (1, 2):
+        run = server.run(every_saver(64), extra_data={"extra_pnginfo": {"workflow": {**WORKFLOW, "revision": number}}})
+    assert run.executed == []
+
+
 def test_equal_prompts_give_equal_bytes_and_the_field_opens_again(server):
     extra = {"extra_pnginfo": {"workflow": WORKFLOW, "another pack": [1, 2]}}
     written = []

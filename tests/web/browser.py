@@ -37,11 +37,11 @@ def require_browser() -> str:
 
 
 @contextmanager
-def open_page(url: str, profile: Path):
+def open_page(url: str, profile: Path, ready: str = READY):
     """A page with the host's frontend ready and our extension set up; `page.problems` collects unexpected console errors."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as driver, _launched(driver, url, profile) as page:
+    with sync_playwright() as driver, _launched(driver, url, profile, ready) as page:
         page.driver = driver
         yield page
 

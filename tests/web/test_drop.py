@@ -4,6 +4,7 @@ import browser
 import demo_workflows as demo
 import pytest
 import workflow_page
+from safetensors.torch import load_file, save_file
 
 LONG = 240  # seconds; shared machines are slow
 CHANGED = {"Field": {"seed": 53}, "Prompt": {"text": 'a "white" daisy, blooming – 花'}}
@@ -38,3 +39,12 @@ def test_a_dropped_file_opens_its_graph_with_equal_values(made, fresh, kind):
     assert workflow_page.queued_prompt(fresh) == prompt
     assert workflow_page.unknown_nodes(fresh) == [] and fresh.problems == []
     assert fresh.locator('[data-testid="error-overlay"]').count() == 0
+
+
+def test_a_file_without_metadata_opens_nothing(made, fresh, tmp_path):
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(made[1]["safetensors"]), bare)
+    before = workflow_page.queued_prompt(fresh)
+    workflow_page.drop(fresh, bare)
+    fresh.locator(".p-toast-message", has_text="bare.safetensors").wait_for()
+    assert workflow_page.queued_prompt(fresh) == before
