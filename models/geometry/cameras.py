@@ -136,6 +136,8 @@ class CameraSampler:
     def __post_init__(self):
         for name in ("azimuth_degrees", "elevation_degrees", "distance", "fov_degrees", "time_range"):
             low, high = getattr(self, name)
+            if not math.isfinite(low + high):
+                raise ValueError(f"The camera sampler's {name} goes from {low:g} to {high:g}, which is not finite. Give ordinary numbers.")
             if low > high:
                 raise ValueError(f"The camera sampler's {name} starts at {low:g} and ends at {high:g}. Swap them: the lower bound comes first.")
         if self.distance[0] <= 0 or self.fov_degrees[0] <= 0 or self.fov_degrees[1] >= 180:
@@ -208,6 +210,11 @@ class CameraPath:
     distance: float = RIG_DISTANCE
     fov_degrees: float = RIG_FOV_DEGREES
     times: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self):
+        numbers = (self.azimuth_degrees, self.turns, self.elevation_degrees, self.distance, self.fov_degrees, *self.times)
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"The camera path has a number that is not finite ({', '.join(f'{number:g}' for number in numbers)}). Give ordinary numbers.")
 
     def cameras(self) -> Cameras:
         """The path's cameras, on the CPU, float32, one scene each."""

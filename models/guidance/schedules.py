@@ -1,5 +1,6 @@
 """Schedules inside a stage, and the noise levels drawn from them."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,10 @@ class Schedule:
     start: float = 0.0
     end: float = 1.0
     of_stage: bool = True
+
+    def __post_init__(self):
+        if not all(map(math.isfinite, (self.first, self.last, self.start, self.end))):
+            raise ValueError(f"A schedule from {self.first:g} to {self.last:g} over {self.start:g} to {self.end:g} is not finite. Give ordinary numbers to its node.")
 
     def at(self, step: int, steps: int) -> float:
         """The value at `step` of a stage of `steps`."""

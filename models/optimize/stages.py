@@ -1,5 +1,6 @@
 """What one stage of an optimisation does: its terms, how they share the steps, and how fast each role may change."""
 
+import math
 from dataclasses import dataclass, field
 
 from ..geometry.cameras import CameraSampler
@@ -56,6 +57,10 @@ class LearningRates:
     background: float = 1e-3
     warm_up: int = 0  # steps
     final: float = 1.0  # share of the peak at the stage's end
+
+    def __post_init__(self):
+        if not all(map(math.isfinite, (*self.peaks().values(), self.final))):
+            raise ValueError(f"A learning rate is not finite ({', '.join(f'{role} {peak:g}' for role, peak in self.peaks().items())}, final {self.final:g}). Give ordinary numbers.")
 
     def factor(self, step: int, steps: int) -> float:
         """What multiplies every peak at a step."""

@@ -198,3 +198,16 @@ def test_meta_tensors_never_reach_a_field(tmp_path):
     save_scene(file_readers.tiny_scene(), tmp_path / "field.safetensors")
     field = load_scene(tmp_path / "field.safetensors").field
     assert all(value.device.type == "cpu" for value in field.state_dict().values()) and torch.equal(field.static.table, file_readers.tiny_field().static.table)
+
+
+def test_numbers_that_are_not_finite_are_no_configuration():
+    """The host lets NaN through every limit; a refinement at level NaN died inside the model's noise table."""
+    from bloom4d.models.geometry.cameras import CameraPath, CameraSampler
+    from bloom4d.models.guidance.schedules import Schedule
+    from bloom4d.models.optimize.stages import LearningRates
+
+    nan = float("nan")
+    for build in (lambda: Schedule(nan, 0.5), lambda: CameraPath(distance=nan), lambda: CameraSampler(fov_degrees=(nan, 42.0)), lambda: LearningRates(static=nan)):
+        with pytest.raises(ValueError, match="not finite.*Give ordinary numbers") as caught:
+            build()
+        assert engine.problem_of(str(caught.value)) == ""
