@@ -9,6 +9,7 @@ import argparse
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
@@ -86,6 +87,8 @@ def report(made: AblationSet, lines: list[dict], work: Path, options: argparse.N
         scores.setdefault(row, {})[seed] = judge.scores(path)
         shown.setdefault(seed, {})[row] = pictures(path)
         print(f"scored {row}, seed {seed}: nearest PSNR {scores[row][seed]['nearest PSNR']:.2f} dB", flush=True)
+    if options.set or options.rows or options.seeds:
+        made = replace(made, reading=())  # it was written about the whole set
     command = f"python3 launch.py ablate {shlex.join(word for word in options.words if word != '--report')}"
     rows, seeds = chosen(made, options)
     origin = {"command": command, "commit": judging.commit(), "rows asked": rows, "seeds asked": seeds, "runs": [summary(line) for line in lines]}

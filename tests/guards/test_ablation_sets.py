@@ -141,6 +141,12 @@ def test_means_leave_out_what_does_not_apply(some):
     assert table == {"motion": "0.50", "sharpness": "0.65 ± 0.35"}
 
 
+def test_the_reading_stands_on_the_page_of_the_whole_set(some):
+    read = replace(some, reading=("It holds.",))
+    assert "## Reading\n\nIt holds." in report.markdown(read, report.document(read, SCORES, RUN), [])
+    assert "Reading" not in report.markdown(some, report.document(some, SCORES, RUN), [])
+
+
 def test_the_page_says_what_is_missing(some):
     whole = report.markdown(some, report.document(some, SCORES, RUN), ["some_seed0.png"])
     assert "Not finished" not in whole and "| blunt | 0.50 | 0.65 ± 0.35 |" in whole and "![some_seed0.png](some_seed0.png)" in whole

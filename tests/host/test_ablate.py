@@ -22,6 +22,7 @@ SET = {
         "single grid": {"about": "one grid", "node": {"Field": {"class_type": "Bloom4DSingleGridField", "inputs": {
             "size": "demo", "initial_density": "soft ball", "blob_radius": 0.55, "background": "none", "seed": 0}}}},
     },
+    "reading": ["Written about all seeds."],
     "expected": [{"row": "single grid", "score": "nearest PSNR", "direction": "down", "source": "4D-fy"}],
 }  # fmt: skip
 
@@ -46,6 +47,7 @@ def test_every_row_is_scored_and_shown(ablated):
     assert code == 0 and {path.name for path in (folder / "report").iterdir()} == {"tiny.json", "tiny.md", "tiny_seed3.png"}
     assert content["rows"].keys() == SET["rows"].keys() and all(set(SET["columns"]) <= entry["scores"]["3"].keys() for entry in content["rows"].values())
     assert content["rows"]["full"]["scores"]["3"]["nearest PSNR"] > 3 and content["rows"]["full"]["scores"] != content["rows"]["single grid"]["scores"]
+    assert "Written about all seeds." in (folder / "report" / "tiny.md").read_text()
     only, = content["directions"]
     assert only["of"] == 1 and only["held"] == int(only["differences"]["3"] < 0)
     assert [run["status"] for run in content["runs"]] == ["success"] * 2 and "ablate" in content["command"] and content["commit"]
