@@ -76,9 +76,11 @@ def field_of(line: dict, work: Path) -> Path:
 def report(made: AblationSet, lines: list[dict], work: Path, options: argparse.Namespace) -> Path:
     """Score every finished row and write the page, the numbers and the sheets."""
     import judging
+    import torch
     from ablations import report as pages
     from ablations.scoring import SHOWN, Judge, pictures
 
+    torch.set_num_threads(1)  # small pictures: more threads only wait for each other
     judge, scores, shown = Judge(made.prompt), {}, {}
     for line in lines:
         if line["status"] != "success":
