@@ -11,7 +11,6 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -94,18 +93,3 @@ def load_prior(path: Path) -> tuple[JointPrior, TextEncoder, PatchCodec]:
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def untrained_prior(seed: int = 0, width: int = 64, latent_channels: int = 96, scale: float = 0.02) -> tuple[JointPrior, TextEncoder, PatchCodec]:
-    """Networks with random weights everywhere (also where training starts from zero), for tests of loading and sampling."""
-    from .prior_conditioning import condition_size
-
-    text = TextEncoder(TextEncoderConfig())
-    config = JointPriorConfig(latent_channels=latent_channels, width=width, condition_size=condition_size(text.config.width))
-    codec = PatchCodec(PatchCodecConfig(channels=latent_channels))
-    denoiser = JointPrior(config)
-    generator = torch.Generator().manual_seed(seed)
-    for network in (denoiser, text):
-        for parameter in network.parameters():
-            parameter.data.add_(torch.randn(parameter.shape, generator=generator) * scale)
-    return denoiser, text, codec

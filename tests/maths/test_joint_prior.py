@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from untrained import untrained_prior
 
 from bloom4d.models.networks.joint_prior import BIAS_SLOPES, CLEAN_BIAS, JointPrior, JointPriorConfig, alpha_bar, joint_attention_bias, preconditioning
 from bloom4d.models.networks.joint_scenes import JointScenes
 from bloom4d.models.networks.patch_codec import PatchCodec, PatchCodecConfig, key_white
 from bloom4d.models.networks.prior_conditioning import Frame, camera_code, condition_size, condition_vector, thumbnail, time_code
-from bloom4d.models.networks.prior_file import load_prior, save_prior, untrained_prior
+from bloom4d.models.networks.prior_file import load_prior, save_prior
 from bloom4d.models.networks.text_encoder import END_TOKEN, TextEncoder, TextEncoderConfig, hash_tokens
 from bloom4d.models.optimize.prior_batches import PriorTrainingConfig, choose_clean, draw_timesteps, tell
 from bloom4d.models.optimize.train_prior import learning_rate, reference_thumbnails

@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 from toy_scenes import RIG, ball_prior, hybrid_stage, tiny_renderer, tiny_scene
+from untrained import untrained_prior
 
 from bloom4d.models.fields.hash_field import HashField
 from bloom4d.models.fields.hash_grid import HashGrid, HashGridConfig
@@ -18,7 +19,6 @@ from bloom4d.models.geometry.meshes import grid_faces
 from bloom4d.models.guidance.regularisers import penalty
 from bloom4d.models.networks.joint_prior import alpha_bar
 from bloom4d.models.networks.patch_codec import PatchCodec
-from bloom4d.models.networks.prior_file import untrained_prior
 from bloom4d.models.networks.prior_sampling import PriorSampler, Views
 from bloom4d.models.networks.text_encoder import END_TOKEN
 from bloom4d.models.optimize.checkpoint import CheckpointStore

@@ -1,9 +1,10 @@
 """A prior file with random weights, small and quick, for every test of loading and sampling."""
 
 import torch
+from untrained import untrained_prior
 
 from bloom4d.models.networks.patch_codec import PatchCodec, PatchCodecConfig
-from bloom4d.models.networks.prior_file import save_prior, untrained_prior
+from bloom4d.models.networks.prior_file import save_prior
 
 
 def toy_pictures(count: int = 48, seed: int = 3) -> torch.Tensor:
