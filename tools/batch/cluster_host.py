@@ -12,7 +12,7 @@ import host
 import interrupt
 import ray
 
-from . import engine, places
+from . import attempts, places
 from .rows import Row
 
 DESK = "desk"
@@ -158,7 +158,7 @@ class ClusterHost:
         self.row = f"row {row.number}: "
         with tempfile.TemporaryDirectory(dir=self.place.folder) as out, contextlib.redirect_stdout(Lines(self.say)):
             try:
-                line = engine.run_row(row, self.place, Path(out), self.say, self.interrupter, lines=True)
+                line = attempts.run_row(row, self.place, Path(out), self.say, self.interrupter, lines=True)
             except host.HostFailed:
                 os._exit(1)
             files = {name: (Path(out) / line["folder"] / name).read_bytes() for name in line["outputs"]}
