@@ -22,6 +22,8 @@ from .sockets import FIELD_4D
 
 CATEGORY = "4d/field"
 BLOBS = {"soft ball": DEMO_BLOB, "magic3d": MAGIC3D_BLOB, "dreamfusion": DREAMFUSION_BLOB}
+SIZE_NAMES = ("demo", "4D-fy", "custom")
+BACKGROUNDS = ("none", "solid", "network")
 SIZES = {"demo": DEMO_FIELD, "4D-fy": PAPER_FIELD}
 SINGLE_SIZES = {"demo": DEMO_SINGLE_GRID, "4D-fy": PAPER_SINGLE_GRID}
 
@@ -66,7 +68,7 @@ def scene_inputs(sizes: str, custom: list) -> list:
     return [
         io.DynamicCombo.Input(
             "size",
-            options=[io.DynamicCombo.Option("demo", []), io.DynamicCombo.Option("4D-fy", []), io.DynamicCombo.Option("custom", custom)],
+            options=[io.DynamicCombo.Option(name, custom if name == "custom" else []) for name in SIZE_NAMES],
             tooltip=sizes,
         ),
         io.Combo.Input("initial_density", options=list(BLOBS), default="soft ball", tooltip="The ball that every scene starts as."),
@@ -74,9 +76,9 @@ def scene_inputs(sizes: str, custom: list) -> list:
         io.DynamicCombo.Input(
             "background",
             options=[
-                io.DynamicCombo.Option("none", []),
-                io.DynamicCombo.Option("solid", [colour]),
-                io.DynamicCombo.Option("network", [whole("width", 16, 4, 256, "Width of its two hidden layers.")]),
+                io.DynamicCombo.Option(BACKGROUNDS[0], []),
+                io.DynamicCombo.Option(BACKGROUNDS[1], [colour]),
+                io.DynamicCombo.Option(BACKGROUNDS[2], [whole("width", 16, 4, 256, "Width of its two hidden layers.")]),
             ],
             tooltip="What lies behind the object. none: transparent. network: a colour for every direction, trained (4D-fy).",
         ),
@@ -84,8 +86,16 @@ def scene_inputs(sizes: str, custom: list) -> list:
     ]
 
 
-def new_scene(field, config, initial_density: str, blob_radius: float, background: dict, seed: int) -> io.NodeOutput:
+def option_of(name: str, choice: dict | None, options: tuple[str, ...]) -> dict:
+    """The value of a DynamicCombo; ValueError where a prompt named none of its options, since the host then passes nothing."""
+    if choice is None:
+        raise ValueError(f'"{name}" was set to none of its options. Choose one of: {", ".join(options)}.')
+    return choice
+
+
+def new_scene(field, config, initial_density: str, blob_radius: float, seed: int, background: dict | None = None) -> io.NodeOutput:
     """A field of class `field` and shape `config`, with the ball and the background that were chosen."""
+    background = option_of("background", background, BACKGROUNDS)
     blob = replace(BLOBS[initial_density], radius=blob_radius)
     with gradients():
         made = field(replace(config, blob=blob, background=background_config(background)), torch.Generator().manual_seed(seed))
@@ -106,7 +116,8 @@ class Bloom4DHashField(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, size, **values):
+    def execute(cls, size=None, **values):
+        size = option_of("size", size, SIZE_NAMES)
         return new_scene(HashField, SIZES.get(size["size"]) or custom_config(size), **values)
 
 
@@ -124,7 +135,8 @@ class Bloom4DSingleGridField(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, size, **values):
+    def execute(cls, size=None, **values):
+        size = option_of("size", size, SIZE_NAMES)
         return new_scene(SingleGridField, SINGLE_SIZES.get(size["size"]) or custom_single_config(size), **values)
 
 

@@ -7,13 +7,14 @@ from ..models.render.frames import depth_picture, normal_picture, over, render_f
 from ..models.render.occupancy import OccupancyConfig
 from ..models.render.volume import VolumeRenderer, VolumeRendererConfig
 from .cameras import number
-from .field import hex_colour
+from .field import hex_colour, option_of
 from .host.inference import gradients
 from .host.progress import HostCallback
 from .prior import resolve_cameras
 from .sockets import CAMERAS_4D, FIELD_4D, RENDERER_4D
 
 CATEGORY = "4d/render"
+BEHIND = ("field", "colour")
 
 
 class Bloom4DVolumeRenderer(io.ComfyNode):
@@ -72,8 +73,8 @@ class Bloom4DRenderField(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "background",
                     options=[
-                        io.DynamicCombo.Option("field", []),
-                        io.DynamicCombo.Option("colour", [io.Color.Input("colour", default="#ffffff", tooltip="The colour behind the object.")]),
+                        io.DynamicCombo.Option(BEHIND[0], []),
+                        io.DynamicCombo.Option(BEHIND[1], [io.Color.Input("colour", default="#ffffff", tooltip="The colour behind the object.")]),
                     ],
                     tooltip="field: the field's own background, white where it has none.",
                 ),
@@ -88,7 +89,8 @@ class Bloom4DRenderField(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, field, cameras, width, height, background, renderer=None):
+    def execute(cls, field, cameras, width, height, background=None, renderer=None):
+        background = option_of("background", background, BEHIND)
         renderer = renderer or VolumeRenderer(VolumeRendererConfig(samples=96, bounds="ball", occupancy=OccupancyConfig(times_per_slab=2)))
         resolved = resolve_cameras(cameras)
         colour = hex_colour(background["colour"]) if background["background"] == "colour" else None

@@ -93,3 +93,14 @@ def test_a_truncated_field_and_one_that_is_not_there(demo_server):
     assert "There is no field" in first_line(demo_server, {"1": load, "2": save}, "Load")
     load["inputs"]["path"] = "../../secret.safetensors"
     assert "leads out of the folder" in first_line(demo_server, {"1": load, "2": save}, "Load")
+
+
+@pytest.mark.parametrize(
+    "title, name, options",
+    [("Field", "size", "demo, 4D-fy, custom"), ("Field", "background", "none, solid, network"), ("Render", "background", "field, colour")],
+)
+def test_a_value_that_is_none_of_the_options_in_a_prompt_written_by_hand(demo_server, title, name, options):
+    prompt = demo.smoke("text_to_4d_demo")
+    demo.change(prompt, {title: {name: "huge"}})
+    line = first_line(demo_server, prompt, title)
+    assert f'"{name}"' in line and options in line
