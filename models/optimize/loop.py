@@ -120,10 +120,7 @@ class Distiller:
         return max(term.cameras.views * term.cameras.frames * term.scenes * term.resolution.height * term.resolution.width for term in self.stage.terms)
 
     def _describe(self, rows: list[dict]) -> str:
-        parts = [f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g} at t {row['level']:.2f}" for row in rows]
-        if self.work.in_a_row:
-            parts.append(f"{self.work.in_a_row} steps skipped")
-        return ", ".join(parts)
+        return self.work.told(*(f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g} at t {row['level']:.2f}" for row in rows))
 
 
 def _row(index: int, term: Term, scored: Distilled, views: RenderedViews) -> dict:

@@ -134,7 +134,7 @@ class Refiner:
         self.spoiled = pool is None
         self.pool = pool or self.pool
         self.work.apply([row])
-        return f"refinement loss {row['loss']:.3g} on {len(self.pool.times)} pictures"
+        return self.work.told(f"refinement loss {row['loss']:.3g} on {len(self.pool.times)} pictures")
 
     def _attempt(self) -> tuple[dict, Pool | None]:
         """The row of the step and the pool that it was fitted to; None when the prior drew something that is not finite."""

@@ -51,6 +51,11 @@ class Workpiece:
         """Whether the last step was skipped."""
         return self.in_a_row > 0
 
+    def told(self, *parts: str) -> str:
+        """A step's line of text: `parts`, and how many steps were skipped so far."""
+        skipped = len(self.history.skipped)
+        return ", ".join([*parts, f"{skipped} steps skipped"] if skipped else parts)
+
     def apply(self, rows: list[dict]) -> None:
         """Write a finished step into the state: parameters, occupancy, history, counters; then stop a hopeless run.
 

@@ -32,7 +32,8 @@ def test_the_same_graph_runs_on_a_stable_diffusion_checkpoint(checkpoint_server)
 def test_a_model_with_the_vae_of_another_is_refused_in_one_line(checkpoint_server):
     prompt = demo.only(demo.smoke("text_to_4d_demo"), "Optimize stage 1: views x times")
     prompt["sd"] = {**LOADER, "_meta": {"title": "Other model"}}
-    prompt[demo.titled(prompt, "Multi-view, one instant")]["inputs"]["model"] = ["sd", 0]
+    prompt["words"] = {"class_type": "CLIPTextEncode", "inputs": {"text": "a rose", "clip": ["sd", 1]}, "_meta": {"title": "Its prompt"}}
+    prompt[demo.titled(prompt, "Multi-view, one instant")]["inputs"].update(model=["sd", 0], positive=["words", 0], negative=["words", 0])
     run = checkpoint_server.run(prompt, expect="error")
     line = run.error["exception_message"].strip().splitlines()[0]
     assert "MODEL and VAE must come from the same checkpoint" in line and "96 channels" in line
