@@ -1,7 +1,6 @@
 """Scores of a 4D result, and several results as one table."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..models.metrics.recogniser import load_recogniser
 from ..models.metrics.scores import Scores, ordered
 from ..models.metrics.sequence_scores import Judges, measure
 from ..models.metrics.sequences import sequence
+from ..models.optimize.checkpoint import write_bytes
 from .host import judges, paths
 from .host.shipped import WEIGHTS, missing
 from .prior import resolve_cameras
@@ -78,9 +78,10 @@ def save(prefix: str, contents: dict[str, str]) -> tuple[dict, ...]:
     with paths.output_file(prefix.strip(), next(iter(contents))) as first:
         for extension, content in contents.items():
             path = first.with_suffix(f".{extension}")
-            unfinished = path.with_suffix(f".{extension}.tmp")
-            unfinished.write_text(content, encoding="utf-8")
-            os.replace(unfinished, path)
+            try:
+                write_bytes(path, content.encode())
+            except OSError as error:
+                raise OSError(f"The scores could not be written to {path} ({error}). Free some disk space, or choose another folder.") from error
             files.append({"filename": path.name, "subfolder": path.resolve().relative_to(root).parent.as_posix().removeprefix("."), "type": "output"})
     return tuple(files)
 

@@ -1,5 +1,6 @@
 """4D Metrics and Ablation Table as the host runs them."""
 
+import errno
 import json
 
 import pytest
@@ -79,6 +80,16 @@ def test_notes_name_files_hashes_and_protocol(metrics, candle, folders):
 
 def test_an_empty_prefix_saves_nothing(metrics, candle, folders):
     assert measured(metrics, candle, filename_prefix=" ").ui["files"] == () and not (folders / "output").exists()
+
+
+def test_a_full_disk_is_told_in_words_and_leaves_no_file(metrics, candle, folders, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="^The scores could not be written to .*No space left.*Free some disk space"):
+        measured(metrics, candle)
+    assert list((folders / "output" / "bloom4d" / "scores").iterdir()) == []
 
 
 def test_a_file_outside_the_output_folder_is_refused(metrics, candle, folders):
