@@ -1,6 +1,7 @@
 """What every field made of grids shares: features decoded to density and colour, a blob to start from, a background."""
 
 import copy
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from .background import Background
 from .mlp import MLP
 
 
-class DecodedField(nn.Module):
+class DecodedField(nn.Module, ABC):
     """Two decoders over the features (M, width) of some grids; subclasses say what the features are.
 
     A subclass builds its grids and then calls `add_decoders`: the order in which one generator is drawn from is part of a
@@ -24,9 +25,9 @@ class DecodedField(nn.Module):
         self.distant = Background(self.config.background, generator)
         self.blob_radius = self.config.blob.radius
 
+    @abstractmethod
     def features(self, positions: Tensor, times: Tensor) -> Tensor:
         """Features (M, width) at `positions` (M, 3) in [-1, 1]^3 and `times` (M,) in [0, 1]."""
-        raise NotImplementedError
 
     def forward(self, positions: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """Density (M,) and colour (M, 3) at `positions` (M, 3) and `times` (M,)."""

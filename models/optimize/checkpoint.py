@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..formats.configs import LARGEST, read_json, shown
+from ..formats.hashes import sha256_of
 from ..formats.header import order_metadata
 from ..formats.tensors import read_tensors
 
@@ -65,7 +66,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise ValueError(f'There is no checkpoint "{path}". Give the path of a step_*.safetensors file of a run.')
     values = _read_values(path)
-    if _sha256(path) != values["sha256"]:
+    if sha256_of(path) != values["sha256"]:
         raise ValueError(f'The checkpoint "{path.name}" is damaged: its content does not match the hash written beside it. Use an older one of its folder.')
     try:
         return Checkpoint(values["step"], read_tensors(path)[0], values, path)
@@ -231,14 +232,6 @@ class CheckpointStore:
 def _step_of(path: Path) -> int:
     digits = re.search(r"\d+", path.stem)
     return int(digits.group()) if digits else -1
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def hold(file, wait: bool = False) -> bool:

@@ -1,6 +1,5 @@
 """The networks that judge pictures: their files in the host's model folders, read by its safe loader, resident while they are asked."""
 
-import hashlib
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ...models.metrics import clip_text, perceptual
 from . import paths
+from .content import content_of
 from .residency import make_resident
 
 NONE = "none"
@@ -69,17 +69,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict | None]:
     return weights, metadata
 
 
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def source(path: Path) -> str:
     """How notes name a file."""
-    return f"{path.name}, SHA-256 {sha256(path)}"
+    return f"{path.name}, SHA-256 {content_of(path)}"
 
 
 @contextmanager
