@@ -10,13 +10,13 @@ from comfy_api.latest import io, ui
 from ..models.data.prior_dataset import species_name
 from ..models.data.prompts import parse_names
 from ..models.data.styles import PHENOMENA, ObjectStyle
+from ..models.formats.writing import write_bytes
 from ..models.metrics.field_scores import Named
 from ..models.metrics.perceptual import PUBLIC_FILE as LPIPS_FILE
 from ..models.metrics.recogniser import load_recogniser
 from ..models.metrics.scores import Scores, ordered
 from ..models.metrics.sequence_scores import Judges, measure
 from ..models.metrics.sequences import sequence
-from ..models.optimize.checkpoint import write_bytes
 from .host import judges, paths
 from .host.shipped import WEIGHTS, missing
 from .prior import resolve_cameras

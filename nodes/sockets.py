@@ -30,3 +30,9 @@ World: Y up, front +Z, azimuth 0 on +Z growing towards +X; camera-to-world (N, 4
 
 SCORES_4D = io.Custom("SCORES_4D")
 """The scores of one result (`models/metrics/scores.py: Scores`): a label, numbers by name, notes on how they were measured."""
+
+GAUSSIANS_4D = io.Custom("GAUSSIANS_4D")
+"""3D Gaussians over time (`models/gaussians/gaussians.py: Gaussians4D`), activated, in our frame, on the CPU.
+
+Turned into a host SPLAT batch (B = time) by Gaussians to Splat, into pictures by Render Gaussians, into files by Save 4D.
+"""

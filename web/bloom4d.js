@@ -8,6 +8,7 @@ const OURS = /^Bloom4D/;
 // One lightness; hue by role: scenes green, what judges them violet, cameras blue.
 const LINK_COLORS = {
   FIELD_4D: "#8fb573",
+  GAUSSIANS_4D: "#c2b36b",
   RENDERER_4D: "#6fb3a0",
   STAGE_4D: "#b58ab0",
   GUIDANCE_4D: "#9a8fc4",

@@ -5,7 +5,6 @@ first), `latest` (the newest name) and `lock`. Each file is written under a temp
 the .json comes second, so a pair without it was never finished.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
-from safetensors.torch import save
 from torch import Tensor
 
 from ..formats.configs import LARGEST, read_json, shown
 from ..formats.hashes import sha256_of
-from ..formats.header import order_metadata
 from ..formats.tensors import read_tensors
+from ..formats.writing import write_bytes, write_tensors
 
 FORMAT, VERSION = "bloom4d.checkpoint", 1
 KEPT = 2
@@ -37,27 +35,6 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     values: dict
     path: Path
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that `path` holds either its old content or all of `data`."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
-    """Write tensors so that `path` holds either its old content or all of them, equal ones as equal bytes; returns the file's SHA-256."""
-    # the library's own writing of files leaves .tmpXXXXXX behind after a kill, and files that nobody else may read
-    data = order_metadata(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
-    write_bytes(path, data)
-    return hashlib.sha256(data).hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

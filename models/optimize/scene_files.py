@@ -13,7 +13,7 @@ from ..fields.single_grid import SingleGridConfig, SingleGridField
 from ..formats.configs import read_json, shown
 from ..formats.provenance import KEY, Provenance
 from ..formats.tensors import mismatch, promised, read_tensors
-from .checkpoint import write_tensors
+from ..formats.writing import write_tensors
 from .history import StageHistory
 from .scene import Scene, describe_field
 

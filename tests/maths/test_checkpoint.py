@@ -97,11 +97,11 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("moment", ["save", "fsync", "replace"])
 def test_interrupt_inside_a_write_leaves_the_old_one_whole(tmp_path, monkeypatch, moment):
-    from bloom4d.models.optimize import checkpoint
+    from bloom4d.models.formats import writing
 
     store = store_with(tmp_path, 10)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    target = checkpoint if moment == "save" else checkpoint.os
+    target = writing if moment == "save" else writing.os
     original = getattr(target, moment)
 
     def interrupted(*args, **kwargs):

@@ -8,7 +8,7 @@ import torch
 from bloom4d.models.fields.hash_field import HashField, HashFieldConfig
 from bloom4d.models.formats.header import order_metadata
 from bloom4d.models.formats.provenance import TRAINED, Provenance, mark
-from bloom4d.models.optimize.checkpoint import write_tensors
+from bloom4d.models.formats.writing import write_tensors
 from bloom4d.models.optimize.scene import Scene
 from bloom4d.models.optimize.scene_files import load_scene, save_scene
 from safetensors import safe_open

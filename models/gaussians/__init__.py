@@ -1,0 +1,1 @@
+"""3D Gaussians over time: container, activation, densification, deformation."""
