@@ -30,3 +30,10 @@ def matrix_to_quaternion(matrix: Tensor) -> Tensor:
     symmetric = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # (N, 4, 4)
     quaternion = torch.linalg.eigh(symmetric.double()).eigenvectors[..., -1].to(matrix.dtype)
     return torch.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
+
+
+def quaternion_product(first: Tensor, second: Tensor) -> Tensor:
+    """Hamilton product (..., 4) of quaternions in w, x, y, z order: the rotation `first` after the rotation `second`."""
+    a, b, c, d = first.unbind(dim=-1)
+    w, x, y, z = second.unbind(dim=-1)
+    return torch.stack([a * w - b * x - c * y - d * z, a * x + b * w + c * z - d * y, a * y - b * z + c * w + d * x, a * z + b * y - c * x + d * w], dim=-1)

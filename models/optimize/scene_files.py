@@ -14,11 +14,16 @@ from ..formats.configs import read_json, shown
 from ..formats.provenance import KEY, Provenance
 from ..formats.tensors import mismatch, promised, read_tensors
 from ..formats.writing import write_tensors
+from ..gaussians.dynamic import DynamicGaussians, DynamicGaussiansConfig
 from .history import StageHistory
 from .scene import Scene, describe_field
 
 FORMAT, VERSION = "bloom4d.field", 1
-FIELDS = {HashField.kind: (HashField, HashFieldConfig), SingleGridField.kind: (SingleGridField, SingleGridConfig)}
+FIELDS = {
+    HashField.kind: (HashField, HashFieldConfig),
+    SingleGridField.kind: (SingleGridField, SingleGridConfig),
+    DynamicGaussians.kind: (DynamicGaussians, DynamicGaussiansConfig),
+}
 
 
 def save_scene(scene: Scene, path: Path, provenance: Provenance = Provenance()) -> None:
@@ -57,9 +62,10 @@ def build_field(description, state: dict[str, Tensor], path: Path) -> Field:
         raise ValueError(f"its kind {shown(description['kind'])} is unknown to this version, update Bloom4D")
     kind, config_kind = FIELDS[description["kind"]]
     config = config_kind.from_dict(description.get("config"))
-    if problem := mismatch(state, promised(lambda: kind(config, torch.Generator().manual_seed(0)))):
+    sizes = DynamicGaussians.sizes_of(state) if kind is DynamicGaussians else {}
+    if problem := mismatch(state, promised(lambda: kind(config, torch.Generator().manual_seed(0), **sizes))):
         raise ValueError(problem)
-    field = kind(config, torch.Generator().manual_seed(0))
+    field = kind(config, torch.Generator().manual_seed(0), **sizes)
     field.load_state_dict(state)
     return field
 
