@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..geometry.cameras import Cameras
 from ..geometry.meshes import TimedMesh, grid_faces, grid_normals
-from ..render.mesh import Visible, interpolate, to_screen, visible
+from ..render.mesh import Visible, displacement, interpolate, to_screen, visible
 from .banana import build_banana
 from .bread import build_bread
 from .candle import build_candle
@@ -125,7 +125,7 @@ def render_mesh(
         columns += [seen.depth[:, None] * stretch, normal, values[:, 3:6], values[:, 8:10]]
     if later is not None:
         target = to_screen(later, camera_to_world, fov_y, pixels, pixels)
-        columns.append(_displacement(seen, screen, target, mesh.faces))
+        columns.append(displacement(seen, screen, target, mesh.faces) / SUPERSAMPLING)  # in pixels of the output
     images = _average(torch.cat(columns, 1), seen.pixel, count, pixels)
     return _unpack(images, truth, later is not None)
 
@@ -138,15 +138,6 @@ def _rays(seen: Visible, camera_to_world: Tensor, fov_y: Tensor, pixels: int) ->
     up = (0.5 * pixels - 0.5 - inside // pixels) * scale
     local = torch.stack((right, up, -torch.ones_like(up)), 1)
     return (camera_to_world[:, :3, :3][seen.image] @ local[..., None])[..., 0]
-
-
-def _displacement(seen: Visible, screen: Tensor, target: Tensor, faces: Tensor) -> Tensor:
-    """How far each visible point of the surface moves on the picture, in pixels of the output: (P, 2)."""
-    weighted = torch.cat((target[..., :2] * target[..., 2:], target[..., 2:]), -1)  # projective, so exact inside a face
-    moved = interpolate(seen, weighted, faces)
-    here = torch.cat((screen[..., :2] * screen[..., 2:], screen[..., 2:]), -1)
-    now = interpolate(seen, here, faces)
-    return (moved[:, :2] / moved[:, 2:] - now[:, :2] / now[:, 2:]) / SUPERSAMPLING
 
 
 def _average(values: Tensor, pixel: Tensor, count: int, pixels: int) -> Tensor:

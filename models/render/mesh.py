@@ -3,12 +3,15 @@
 Every face is expanded into the pixels of its bounding box, edge functions keep those inside, and one packed
 `scatter_reduce(amin)` on (depth bits << 32 | face) is the z-buffer. No loop over faces or pixels, any device.
 The visibility is found without gradient; barycentric coordinates and attributes of what is seen are recomputed with it.
+At silhouettes the gradient comes from `silhouettes.antialias`.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from .silhouettes import Edges, antialias
 
 EMPTY = torch.iinfo(torch.int64).max
 
@@ -33,13 +36,16 @@ class Visible:
 @dataclass(frozen=True)
 class MeshFragments:
     """What each pixel sees. face_id (B, H, W) int64, -1 where empty; barycentric (B, H, W, 3); depth (B, H, W) along -Z,
-    0 where empty; attributes (B, H, W, C), 0 where empty; mask (B, H, W) bool."""
+    0 where empty; attributes (B, H, W, C), 0 where empty; mask (B, H, W) bool. None where not asked: coverage (B, H, W), the
+    antialiased mask; flow (B, H, W, 2), pixels (right, down) that the surface moves, 0 where empty."""
 
     face_id: Tensor
     barycentric: Tensor
     depth: Tensor
     attributes: Tensor
     mask: Tensor
+    coverage: Tensor | None = None
+    flow: Tensor | None = None
 
 
 def to_screen(vertices: Tensor, camera_to_world: Tensor, fov_y: Tensor, height: int, width: int) -> Tensor:
@@ -161,6 +167,15 @@ def interpolate(seen: Visible, attributes: Tensor, faces: Tensor) -> Tensor:
     return torch.bmm(seen.barycentric[:, None], values).squeeze(1)
 
 
+def displacement(seen: Visible, screen: Tensor, target: Tensor, faces: Tensor) -> Tensor:
+    """How far each visible point moves on the picture when the vertices go from `screen` to `target` (B, Nv, 3): (P, 2) pixels."""
+    weighted = torch.cat((target[..., :2] * target[..., 2:], target[..., 2:]), -1)  # projective, so exact inside a face
+    moved = interpolate(seen, weighted, faces)
+    here = torch.cat((screen[..., :2] * screen[..., 2:], screen[..., 2:]), -1)
+    now = interpolate(seen, here, faces)
+    return moved[:, :2] / moved[:, 2:] - now[:, :2] / now[:, 2:]
+
+
 def spread(values: Tensor, pixel: Tensor, shape: tuple[int, int, int], empty: float = 0) -> Tensor:
     """Put (P, C) values back on their pixels: (B, H, W, C)."""
     count, height, width = shape
@@ -177,21 +192,27 @@ def rasterise(
     height: int,
     width: int,
     pair_budget: int = 1 << 17,
+    edges: Edges | None = None,
+    later: Tensor | None = None,
 ) -> MeshFragments:
     """Draw a batch of meshes of one topology, each from its own camera.
 
     vertices (B, Nv, 3) world; faces (Nf, 3); attributes (B, Nv, C) or (Nv, C); camera_to_world (B, 4, 4) OpenGL axes;
-    fov_y (B,) radians. Row 0 is the top, pixel centres at +0.5. Differentiable in attributes and, inside the
-    silhouette, in vertices (the silhouette itself gives no gradient).
+    fov_y (B,) radians. Row 0 is the top, pixel centres at +0.5. Differentiable in attributes and, inside the silhouette, in
+    vertices. edges (`edges_of(faces)`): antialias attributes and coverage, which gives vertices their gradient at silhouettes.
+    later (B, Nv, 3): world positions that the flow leads to, seen by the same camera.
     """
     screen = to_screen(vertices, camera_to_world, fov_y, height, width)
     seen = visible(screen, faces, height, width, pair_budget=pair_budget)
     shape = (vertices.shape[0], height, width)
     face_id = spread(seen.face[:, None], seen.pixel, shape, -1)[..., 0]
-    return MeshFragments(
-        face_id=face_id,
-        barycentric=spread(seen.barycentric, seen.pixel, shape),
-        depth=spread(seen.depth[:, None], seen.pixel, shape)[..., 0],
-        attributes=spread(interpolate(seen, attributes, faces), seen.pixel, shape),
-        mask=face_id >= 0,
-    )
+    depth = spread(seen.depth[:, None], seen.pixel, shape)[..., 0]
+    values, coverage, flow = spread(interpolate(seen, attributes, faces), seen.pixel, shape), None, None
+    if edges is not None:
+        smooth = torch.cat((values, (face_id >= 0)[..., None].to(values)), -1)
+        smooth = antialias(smooth, face_id, depth, screen, edges)
+        values, coverage = smooth[..., :-1], smooth[..., -1]
+    if later is not None:
+        target = to_screen(later, camera_to_world, fov_y, height, width)
+        flow = spread(displacement(seen, screen, target, faces), seen.pixel, shape)
+    return MeshFragments(face_id, spread(seen.barycentric, seen.pixel, shape), depth, values, face_id >= 0, coverage, flow)
