@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import normalize, pad
 
-from ..geometry.rotations import matrix_to_quaternion
+from ..geometry.rotations import matrix_to_quaternion, quaternion_product
 from .gaussians import ATTRIBUTES, Gaussians4D, sample_times
 from .harmonics import rotation_of_coefficients
 
@@ -157,7 +157,7 @@ def place(gaussians: Gaussians4D, placement: Placement) -> Gaussians4D:
     return replace(
         gaussians,
         positions=positions.to(gaussians.positions),
-        rotations=_product(_quaternion(turn).to(gaussians.rotations), gaussians.rotations),
+        rotations=normalize(quaternion_product(_quaternion(turn).to(gaussians.rotations), gaussians.rotations), dim=-1),
         scales=gaussians.scales * placement.scale,
         harmonics=torch.einsum("jk,tnkc->tnjc", mixing.to(gaussians.harmonics), gaussians.harmonics),
     )
@@ -172,13 +172,6 @@ def _fitted(gaussians: Gaussians4D) -> Gaussians4D:
 
 def _quaternion(turn: Tensor) -> Tensor:
     return matrix_to_quaternion(turn[None])[0].roll(1)  # x, y, z, w -> w, x, y, z
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Quaternions w, x, y, z: `left` (4,) after `right` (..., 4)."""
-    w, x, y, z = left.tolist()
-    matrix = right.new_tensor([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])
-    return torch.nn.functional.normalize(right @ matrix.T, dim=-1)
 
 
 def merge(clouds: list[Gaussians4D], frames: int = 0) -> Gaussians4D:
