@@ -1,6 +1,6 @@
 """Toy objects: a few coloured Gaussians with an analytic motion, so that tracks, pictures and flow are known exactly.
 
-Bodies lie in the unit ball, centres in a cube of side 0.6 or in a column, a plate or a walker of about that size. Every
+Bodies lie in the unit ball, centres in a cube of side 0.8 or in a column, a plate or a walker of about that size. Every
 motion is a rigid turn of parts, a shift, or a stretch along axes that the parts' own axes follow, so the moved Gaussians are
 exact and none is fitted. Time 0 shows the body at rest; `speed` is how many cycles pass until time 1.
 """
@@ -16,7 +16,7 @@ from ..gaussians.gaussians import Gaussians4D, harmonics_of
 from .styles import PALETTE
 
 COLOURS = ("red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink")
-HALF = 0.3  # of the cube that centres lie in
+HALF = 0.4  # of the cube that centres lie in
 SIZES = (0.05, 0.13)  # standard deviations of a part
 USUAL_PARTS = 40  # more parts than these are smaller, so that the body keeps its looks
 UP, FORTH, SIDE = (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
@@ -109,7 +109,7 @@ def _swell(cycles: Tensor) -> Tensor:
 
 
 def _translate(body: Body, cycles: Tensor) -> Pose:
-    return Pose(shift=0.35 * _wave(cycles)[:, None, None] * body.heading)
+    return Pose(shift=0.3 * _wave(cycles)[:, None, None] * body.heading)
 
 
 def _orbit(body: Body, cycles: Tensor) -> Pose:
@@ -117,11 +117,11 @@ def _orbit(body: Body, cycles: Tensor) -> Pose:
 
 
 def _swing(body: Body, cycles: Tensor) -> Pose:
-    return Pose(angle=0.6 * _wave(cycles)[:, None].expand(-1, len(body.centres)), axis=FORTH, pivot=(0.0, 0.6, 0.0))
+    return Pose(angle=0.6 * _wave(cycles)[:, None].expand(-1, len(body.centres)), axis=FORTH, pivot=(0.0, 0.7, 0.0))
 
 
 def _bend(body: Body, cycles: Tensor) -> Pose:
-    return Pose(angle=0.9 * _wave(cycles)[:, None] * body.heights, axis=FORTH, pivot=(0.0, -0.45, 0.0))
+    return Pose(angle=0.9 * _wave(cycles)[:, None] * body.heights, axis=FORTH, pivot=(0.0, -0.55, 0.0))
 
 
 def _squash(body: Body, cycles: Tensor) -> Pose:
@@ -214,18 +214,18 @@ def _placed(unit: Tensor, layout: str) -> tuple[Tensor, Tensor]:
     count = len(unit)
     limbs = torch.zeros(count, dtype=torch.int64)
     if layout == "column":
-        return unit * torch.tensor((0.12, 0.45, 0.12)), limbs
+        return unit * torch.tensor((0.18, 0.55, 0.18)), limbs
     if layout == "plate":
-        return unit * torch.tensor((0.5, 0.04, 0.3)), torch.where(unit[:, 0] > 0, 1, 2)
+        return unit * torch.tensor((0.6, 0.04, 0.4)), torch.where(unit[:, 0] > 0, 1, 2)
     if layout == "walker":
         limbs = torch.tensor([0, 1, 0, 2])[torch.arange(count) % 4]
         leg = (limbs == 1).float() - (limbs == 2).float()
-        trunk = unit * torch.tensor((0.2, 0.25, 0.14)) + torch.tensor((0.0, 0.3, 0.0))
-        legs = unit * torch.tensor((0.05, 0.25, 0.05)) + torch.tensor((0.0, -0.3, 0.0)) + 0.15 * leg[:, None] * torch.tensor(SIDE)
+        trunk = unit * torch.tensor((0.24, 0.3, 0.18)) + torch.tensor((0.0, 0.35, 0.0))
+        legs = unit * torch.tensor((0.06, 0.3, 0.06)) + torch.tensor((0.0, -0.35, 0.0)) + 0.18 * leg[:, None] * torch.tensor(SIDE)
         return torch.where(limbs[:, None] == 0, trunk, legs), limbs
     centres = unit * HALF
     if layout == "satellite":
-        centres[0], limbs[0] = torch.tensor((0.7, 0.0, 0.0)), 1
+        centres[0], limbs[0] = torch.tensor((0.8, 0.0, 0.0)), 1
     return centres, limbs
 
 
