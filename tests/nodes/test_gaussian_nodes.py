@@ -190,3 +190,94 @@ def test_splats_that_are_none_are_refused(nodes, host):
     splat.counts, splat.opacities = None, splat.opacities * float("nan")
     with pytest.raises(ValueError, match="opacities are not finite"):
         call(nodes["gaussians"].Bloom4DSplatToGaussians, splat=splat)
+
+
+WHOLE = {"path": "together", "time_start": 0.0, "time_end": 1.0}
+
+
+def shot(nodes, **values) -> list[torch.Tensor]:
+    return call(nodes["gaussians"].Bloom4DRenderGaussians, **{"gaussians": lamp(), "path": WHOLE, "frames": 6, "width": 96, "height": 96, "colour": "#000000", **values})
+
+
+def places(picture: torch.Tensor, time: float, view) -> float:
+    """How far, in pixels, the parts are from where they should be."""
+    wanted, _ = project(sample_times(lamp(), torch.tensor([time])).positions, *view, 96, 96)
+    return float((spots(picture) - wanted[0]).norm(dim=-1).max())
+
+
+def test_our_pictures_are_the_hosts(nodes, host):
+    view = camera(35.0, 20.0)
+    ours = shot(nodes, frames=3, turns=0.0, azimuth=35.0, elevation=20.0)[0]
+    splat, = call(nodes["gaussians"].Bloom4DGaussiansToSplat, gaussians=lamp())
+    half = 0.5  # the host has whole numbers at its pixels' centres, we have halves there
+    assert (spots_of(ours) - (spots_of(render(host, splat, view)) - half)).abs().max() < 0.2
+    for picture, time in zip(ours, (0.0, 0.5, 1.0)):
+        assert places(picture, time, view) < 0.3
+
+
+def spots_of(pictures: torch.Tensor) -> torch.Tensor:
+    return torch.stack([spots(picture) for picture in pictures])
+
+
+@pytest.mark.parametrize(("path", "turns", "seen"), [
+    (WHOLE, 1.0, [(0.0, 0.0), (0.4, 120.0), (1.0, 300.0)]),
+    ({"path": "frozen", "time": 0.8}, 1.0, [(0.8, 0.0), (0.8, 120.0), (0.8, 300.0)]),
+    ({"path": "ping-pong", "time_start": 0.0, "time_end": 1.0, "cycles": 1.0}, 0.0, [(0.0, 0.0), (2 / 3, 0.0), (1 / 3, 0.0)]),
+    ({"path": "ping-pong", "time_start": 0.0, "time_end": 1.0, "cycles": 1.0}, -1.0, [(0.0, 0.0), (2 / 3, -120.0), (1 / 3, -300.0)]),
+    ({"path": "free orbit", "time_start": 0.0, "time_end": 1.0, "cycles": 2.0}, 0.5, [(0.0, 0.0), (1.0, 60.0), (1.0, 150.0)]),
+])
+def test_camera_and_time_run_as_told(nodes, path, turns, seen):
+    pictures = shot(nodes, path=path, turns=turns)[0]
+    for number, (time, azimuth) in zip((0, 2, 5), seen):
+        assert places(pictures[number], time, camera(azimuth, 15.0)) < 0.3, number
+
+
+def test_cameras_of_ours_and_of_the_host_are_taken(nodes, host):
+    from bloom4d.models.geometry.cameras import CameraPath
+
+    path = CameraPath(frames=4, azimuth_degrees=20.0, turns=0.5, times=(1.0, 0.0))
+    pictures = shot(nodes, cameras=path)[0]
+    assert len(pictures) == 4 and places(pictures[0], 1.0, camera(20.0, 15.0)) < 0.3
+    frozen = shot(nodes, cameras=path, path={"path": "frozen", "time": 0.25})[0]
+    assert places(frozen[2], 0.25, camera(20.0 + 90.0, 15.0)) < 0.3
+    info, = host.CreateCameraInfo.execute({"mode": "orbit", "yaw": 50.0, "pitch": 10.0, "distance": 2.9}, 0.0, 0.0, 0.0, 0.0, 42.0).args
+    turned = shot(nodes, camera_info=info, turns=0.5)[0]
+    assert places(turned[0], 0.0, camera(50.0, 10.0)) < 0.3 and places(turned[5], 1.0, camera(50.0 + 150.0, 10.0)) < 0.3
+    with pytest.raises(ValueError, match="Connect one of them"):
+        shot(nodes, cameras=path, camera_info=info)
+    with pytest.raises(ValueError, match="orthographic"):
+        shot(nodes, camera_info={**info, "cameraType": "orthographic"})
+
+
+def test_mask_depth_and_flow_mean_what_they_say(nodes):
+    image, mask, depth, flow = shot(nodes, gaussians=replace(lamp(), opacities=torch.full((1, 3), 0.99)), frames=1, turns=0.0, elevation=0.0, colour="#00ff00", path={"path": "frozen", "time": 0.0})
+    centre = project(lamp().positions[:1], *camera(0.0, 0.0), 96, 96)[0][0].long()
+    white, red, blue = ((index[1], index[0]) for index in centre)
+    assert torch.allclose(mask[0][blue], torch.tensor(0.98), atol=0.03) and float(mask[0, 2, 2]) == 0.0
+    assert torch.allclose(image[0, 2, 2], torch.tensor([0.0, 1.0, 0.0])) and image[0][red][0] > 0.9
+    assert float(depth[0][blue][0]) > 0.95 * float(mask[0][blue]) and float(depth[0][white][0]) < 0.3, "blue is in front"
+    assert float(depth[0, 2, 2, 0]) == 0.0
+    assert torch.allclose(flow[0][white], torch.ones(3), atol=0.02), "it stands still"
+    from torchvision.utils import flow_to_image
+
+    upwards = flow_to_image(torch.tensor([0.0, -1.0])[:, None, None]).flatten() / 255.0
+    assert (flow[0][blue] - upwards).abs().max() < 0.1
+
+
+def test_a_cloud_out_of_sight_gives_empty_pictures(nodes):
+    far = replace(lamp(), positions=lamp().positions + 500.0)
+    image, mask, depth, flow = shot(nodes, gaussians=far, frames=2)
+    assert not mask.any() and not image.any() and not depth.any() and (flow > 0.99).all()
+    one, = shot(nodes, gaussians=lamp(1), frames=1)[:1]
+    assert places(one[0], 0.0, camera(0.0, 15.0)) < 0.3, "a single frame stands still"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"colour": "red"}, "is no colour"),
+    ({"path": None}, '"path" was set to none of its options'),
+    ({"gaussians": spoiled(float("nan"))}, "not finite"),
+    ({"gaussians": lamp().chosen(torch.zeros(3, dtype=torch.bool))}, "an empty cloud"),
+])
+def test_bad_renders_are_refused(nodes, change, message):
+    with pytest.raises(ValueError, match=message):
+        shot(nodes, **change)
