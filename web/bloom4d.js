@@ -1,9 +1,11 @@
-// The only script of the pack that the browser imports by itself: colours of our links,
-// texts that our nodes return, and the reason of a failed node as a toast.
+// The only script of the pack that the browser imports by itself: colours of our links, texts that our nodes
+// return, the reason of a failed node as a toast, and the place of the 4D viewer, which is loaded when a node needs it.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const OURS = /^Bloom4D/;
+const VERSION = "0.1.0"; // browsers may keep an older viewer otherwise
+const viewerModule = (name) => import(`./viewer/${name}.mjs?v=${VERSION}`);
 
 // One lightness; hue by role: scenes green, what judges them violet, cameras blue.
 const LINK_COLORS = {
@@ -69,6 +71,32 @@ function showText(node, text) {
   widget.element.value = text;
 }
 
+/** The widget that is the viewer; its value is the camera that somebody sent, if any: a value is part of what the host caches by. */
+function viewerWidget(node, name) {
+  const root = document.createElement("div");
+  root.dataset.captureWheel = "true"; // otherwise the wheel zooms the graph, once the viewer has the focus
+  const held = { camera: null };
+  const getValue = () => held.camera ?? undefined;
+  const setValue = (camera) => { held.camera = camera || null; };
+  const widget = node.addDOMWidget(name, "bloom4d_view", root, { getValue, setValue, hideInPanel: true, hideOnZoom: false, getMinHeight: () => 300 });
+  node.bloom4dViewer = viewerModule("node").then(
+    ({ attach }) => attach(node, root, held, api),
+    (error) => { root.textContent = `The 4D viewer could not be loaded: reload the page. (${error.message})`; },
+  );
+  node.setSize([Math.max(node.size[0], 440), Math.max(node.size[1], 560)]);
+  return { widget };
+}
+
+async function showView(node, output) {
+  const viewer = await node.bloom4dViewer;
+  if (viewer) (await viewerModule("node")).executed(viewer, output);
+}
+
+/** The object so far of an optimiser that runs; told only to pages that have the graph open. */
+async function showForming({ detail }) {
+  (await viewerModule("forming")).show(app.rootGraph, detail);
+}
+
 /** A new prompt: what an earlier one said is out of date. Nodes that are cached say it again. */
 function clearTexts() {
   for (const node of app.graph?.nodes ?? []) {
@@ -84,14 +112,17 @@ app.registerExtension({
     const before = nodeType.prototype.onExecuted;
     nodeType.prototype.onExecuted = function (output) {
       before?.apply(this, arguments);
-      if (output?.text?.length) showText(this, output.text.join("\n"));
+      if (output?.bloom4d_view?.length) showView(this, output);
+      else if (output?.text?.length) showText(this, output.text.join("\n"));
     };
   },
+  getCustomWidgets: () => ({ BLOOM4D_VIEW: viewerWidget }),
   setup() {
     keepColors(app.canvas.default_connection_color_byType);
     keepColors(app.canvas.constructor.link_type_colors);
     api.addEventListener("execution_error", showReason);
     api.addEventListener("execution_start", clearTexts);
+    api.addEventListener("bloom4d.forming", showForming);
     app.queuePrompt = showRejections(app.queuePrompt);
   },
 });

@@ -53,10 +53,11 @@ def viewer_bytes(frames: int, count: int, moving_looks: bool = False) -> int:
 def pack_viewer_file(sequence: ViewerSequence) -> bytes:
     """The file's bytes; equal sequences give equal bytes. ValueError when there is no Gaussian or a value is not finite."""
     _check_values(sequence)
-    points = sequence.positions.detach().double().cpu().numpy()
-    low, extent = points.min((0, 1)), numpy.ptp(points, (0, 1))
+    points = sequence.positions.detach().cpu().numpy()
+    low, high = (edge((0, 1)).astype(numpy.float64) for edge in (points.min, points.max))
+    extent = high - low
     tensors = {
-        "position": numpy.rint((points - low) / numpy.where(extent > 0, extent, 1.0) * 65535).astype(numpy.uint16),
+        "position": numpy.stack([_in_box(frame, low, extent) for frame in points]),  # frame by frame: in double precision it is large
         "rotation": (torch.nn.functional.normalize(sequence.rotations.detach().float(), dim=-1) * 127).round().cpu().numpy().astype(numpy.int8),
         "logscale": _still(_bytes((sequence.scales.float().clamp_min(1e-30).log() + LOGSCALE_OFFSET) * LOGSCALE_STEPS)),
         "rgba": _still(_bytes(_rgba(sequence) * 255)),
@@ -75,6 +76,10 @@ def _check_values(sequence: ViewerSequence) -> None:
         value = getattr(sequence, name)
         if not torch.isfinite(value).all():
             raise ValueError(f"The {name} hold {int((~torch.isfinite(value)).sum())} values that are not finite. Leave those Gaussians out.")
+
+
+def _in_box(points: numpy.ndarray, low: numpy.ndarray, extent: numpy.ndarray) -> numpy.ndarray:
+    return numpy.rint((points - low) / numpy.where(extent > 0, extent, 1.0) * 65535).astype(numpy.uint16)
 
 
 def _rgba(sequence: ViewerSequence) -> Tensor:

@@ -102,6 +102,16 @@ def output_file(prefix: str, extension: str):
         yield Path(folder) / f"{name}_{counter:05}_.{extension.lstrip('.')}"
 
 
+def temporary_file(name: str) -> Path:
+    """The path of a file of ours in the host's temporary folder, which the host empties when it starts; its folder is created."""
+    path = inside(folder_paths.get_temp_directory(), "bloom4d", *_plain_parts(name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The temporary folder {path.parent} cannot be written to ({error.strerror}). Make it writable, or start ComfyUI with another --temp-directory.") from error
+    return path
+
+
 def weights_file(name: str, folder: str = MODEL_FOLDER) -> Path:
     """The full path of a model file of one of the host's folders.
 

@@ -3,13 +3,17 @@
 import json
 import math
 import struct
+import sys
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 from bloom4d.models.formats.viewer_file import ViewerSequence, pack_viewer_file, read_viewer_file, viewer_bytes
 from bloom4d.models.gaussians.gaussians import Gaussians4D, harmonics_of
-from bloom4d.models.gaussians.viewer import viewer_sequence
+from bloom4d.models.gaussians.viewer import drawable, viewer_sequence
+
+FIXTURE = Path(__file__).resolve().parent.parent / "web" / "write_viewer_fixture.py"
 
 
 def random_sequence(frames=3, count=50, **changes) -> ViewerSequence:
@@ -174,3 +178,57 @@ def test_damaged_headers_are_named_in_a_clause(tmp_path, change, words):
 def test_truncated_files_are_named(tmp_path, length):
     with pytest.raises(ValueError, match="no readable safetensors file"):
         read_viewer_file(written(tmp_path, pack_viewer_file(random_sequence())[:length]))
+
+
+def test_the_browsers_fixture_is_what_the_writer_gives():
+    sys.path.insert(0, str(FIXTURE.parent))
+    import write_viewer_fixture as fixture
+
+    assert (fixture.FOLDER / "small_viewer.safetensors").read_bytes() == fixture.packed()
+
+
+# -- what a browser is given ----------------------------------------------------------------------------------------------------
+
+
+def cloud(count=100, frames=2, **changes) -> Gaussians4D:
+    generator = torch.Generator().manual_seed(1)
+    values = dict(
+        positions=torch.rand(frames, count, 3, generator=generator) - 0.5, rotations=torch.tensor([1.0, 0, 0, 0]).expand(1, count, 4),
+        scales=torch.full((1, count, 3), 0.01), opacities=torch.full((1, count), 0.5), harmonics=torch.zeros(1, count, 1, 3), times=torch.linspace(0, 1, frames),
+    )  # fmt: skip
+    return Gaussians4D(**{**values, **changes})
+
+
+def test_a_sound_cloud_is_given_as_it_is():
+    whole = cloud()
+    shown, notes = drawable(whole, 10**6)
+    assert shown is whole and notes == []
+
+
+def test_broken_and_far_gaussians_are_left_out_and_counted():
+    positions = cloud().positions.clone()
+    positions[1, 7] = math.nan
+    positions[0, 8:11] = 1e4
+    shown, notes = drawable(cloud(positions=positions), 10**6)
+    assert shown.count == 96 and torch.isfinite(shown.positions).all() and shown.positions.abs().max() < 1
+    assert notes[0].startswith("1 of 100 Gaussians hold") and notes[1].startswith("3 of 100 Gaussians have flown")
+
+
+def test_a_cloud_without_anything_to_draw_is_refused_in_one_line():
+    for broken, words in ((cloud(0), "no Gaussians"), (cloud(scales=torch.full((1, 100, 3), math.inf)), "all 100 Gaussians hold numbers")):
+        with pytest.raises(ValueError, match=words) as refusal:
+            drawable(broken, 10**6)
+        assert str(refusal.value).startswith("There is nothing to show:") and "\n" not in str(refusal.value)
+
+
+def test_of_a_large_cloud_the_most_visible_are_given_within_the_size():
+    scales = torch.linspace(0.001, 0.01, 100)[None, :, None].expand(1, 100, 3)
+    shown, (note,) = drawable(cloud(scales=scales), 1000)
+    assert shown.count == 1000 // (2 * 10 + 7) and torch.equal(shown.scales, scales[:, -shown.count :])
+    assert note == "The 37 most visible of 100 Gaussians are shown: all at 2 times are 0 MB, and 0.001 MB are allowed."
+    assert len(pack_viewer_file(viewer_sequence(shown))) < 1000 + 800, "the size, and a header"
+
+
+def test_too_many_times_are_refused():
+    with pytest.raises(ValueError, match="2,000 times do not fit into 0.001 MB. Retime"):
+        drawable(cloud(1, 2000), 1000)
