@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import mesh_nvdiffrast
 from .silhouettes import Edges, antialias
 
 EMPTY = torch.iinfo(torch.int64).max
@@ -169,11 +170,13 @@ def interpolate(seen: Visible, attributes: Tensor, faces: Tensor) -> Tensor:
 
 def displacement(seen: Visible, screen: Tensor, target: Tensor, faces: Tensor) -> Tensor:
     """How far each visible point moves on the picture when the vertices go from `screen` to `target` (B, Nv, 3): (P, 2) pixels."""
-    weighted = torch.cat((target[..., :2] * target[..., 2:], target[..., 2:]), -1)  # projective, so exact inside a face
-    moved = interpolate(seen, weighted, faces)
-    here = torch.cat((screen[..., :2] * screen[..., 2:], screen[..., 2:]), -1)
-    now = interpolate(seen, here, faces)
+    moved, now = interpolate(seen, _projective(target), faces), interpolate(seen, _projective(screen), faces)
     return moved[:, :2] / moved[:, 2:] - now[:, :2] / now[:, 2:]
+
+
+def _projective(screen: Tensor) -> Tensor:
+    """Places times depth, and depth: what is linear on a face, so that places inside it are exact after interpolation."""
+    return torch.cat((screen[..., :2] * screen[..., 2:], screen[..., 2:]), -1)
 
 
 def spread(values: Tensor, pixel: Tensor, shape: tuple[int, int, int], empty: float = 0) -> Tensor:
@@ -203,16 +206,32 @@ def rasterise(
     later (B, Nv, 3): world positions that the flow leads to, seen by the same camera.
     """
     screen = to_screen(vertices, camera_to_world, fov_y, height, width)
+    target = None if later is None else to_screen(later, camera_to_world, fov_y, height, width)
+    if mesh_nvdiffrast.wanted(vertices.device):
+        return _by_nvdiffrast(screen, faces, attributes, height, width, edges is not None, target)
     seen = visible(screen, faces, height, width, pair_budget=pair_budget)
     shape = (vertices.shape[0], height, width)
     face_id = spread(seen.face[:, None], seen.pixel, shape, -1)[..., 0]
     depth = spread(seen.depth[:, None], seen.pixel, shape)[..., 0]
-    values, coverage, flow = spread(interpolate(seen, attributes, faces), seen.pixel, shape), None, None
+    values, coverage = spread(interpolate(seen, attributes, faces), seen.pixel, shape), None
     if edges is not None:
         smooth = torch.cat((values, (face_id >= 0)[..., None].to(values)), -1)
         smooth = antialias(smooth, face_id, depth, screen, edges)
         values, coverage = smooth[..., :-1], smooth[..., -1]
-    if later is not None:
-        target = to_screen(later, camera_to_world, fov_y, height, width)
-        flow = spread(displacement(seen, screen, target, faces), seen.pixel, shape)
+    flow = None if target is None else spread(displacement(seen, screen, target, faces), seen.pixel, shape)
     return MeshFragments(face_id, spread(seen.barycentric, seen.pixel, shape), depth, values, face_id >= 0, coverage, flow)
+
+
+def _by_nvdiffrast(screen: Tensor, faces: Tensor, attributes: Tensor, height: int, width: int, smooth: bool, target: Tensor | None) -> MeshFragments:
+    """The same from the other rasteriser; depth and flow are interpolated as vertex values."""
+    columns = [attributes.expand(len(screen), -1, -1), screen[..., 2:]]
+    if target is not None:
+        columns += [_projective(target), _projective(screen)]
+    face_id, barycentric, drawn, blended = mesh_nvdiffrast.draw(screen, faces, torch.cat(columns, -1), height, width, smooth)
+    channels, mask = attributes.shape[-1], face_id >= 0
+    flow = None
+    if target is not None:
+        moved, now = (torch.where(mask[..., None], part, 1) for part in drawn[..., channels + 1 :].split(3, -1))
+        flow = moved[..., :2] / moved[..., 2:] - now[..., :2] / now[..., 2:]
+    values, coverage = (drawn[..., :channels], None) if blended is None else (blended[..., :channels], blended[..., -1])
+    return MeshFragments(face_id, barycentric, drawn[..., channels], values, mask, coverage, flow)
