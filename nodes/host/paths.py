@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import shutil
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def output_file(prefix: str, extension: str):
             wanted = "/".join(_plain_parts(prefix)), str(output)
             folder, name, *_ = folder_paths.get_save_image_path(*wanted)
             for leftover in Path(folder).glob(f"{glob.escape(name)}_*.tmp"):  # of a process that was killed
-                leftover.unlink(missing_ok=True)
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
             counter = folder_paths.get_save_image_path(*wanted)[2]
         except OSError as error:
             raise OSError(
