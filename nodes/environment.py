@@ -9,7 +9,7 @@ import comfyui_version
 import torch
 from comfy_api.latest import io, ui
 
-from ..models.render.backend import OPERATIONS, backends, choose
+from ..models.render.backend import OPERATIONS, choose, forced, installed, rows
 from .host import pack
 
 PACKAGES = ("torchvision", "numpy", "comfyui-frontend-package")
@@ -42,22 +42,22 @@ def device_lines() -> list[str]:
 
 
 def backend_lines() -> list[str]:
-    """Per hot operation: the backend that runs, then why each other one does not."""
-    lines = []
+    """Per hot operation: the backend that runs on the device, what it is, and what there is to say of each other one."""
+    device, lines = management.get_torch_device(), []
     for operation in OPERATIONS:
-        used = choose(operation)
-        others = [f"{row.name} {row.reason}" for row in backends() if row.operation == operation and row.name != used.name]
-        lines.append(f"Backend of {operation}: {used.name}" + (f" ({', '.join(others)})" if others else ""))
+        table = rows(operation, device)
+        used = choose(operation, device).name
+        lines.append(f"Backend of {operation}: " + "; ".join(f"{row.name} ({row.reason})" for row in sorted(table, key=lambda row: row.name != used)))
     return lines
 
 
 def summary(nodes: int) -> str:
-    """The pack's one line in ComfyUI's log: version, number of nodes, the backend of each hot operation."""
+    """The pack's one line in ComfyUI's log: version, number of nodes, packages of fast backends; which of them work is tried when they are needed."""
     try:
-        used = ", ".join(f"{operation} by {choose(operation).name}" for operation in OPERATIONS)
+        found = f"only the {forced()} backend where there is one" if forced() else f"fast backends found: {', '.join(installed()) or 'none'}"
     except ValueError as error:  # of the variable that forces one: no reason to lose the nodes
-        used = str(error)
-    return f"Bloom4D {pack.version()}: {nodes} nodes; {used}"
+        found = str(error)
+    return f"Bloom4D {pack.version()}: {nodes} nodes; {found}"
 
 
 def report() -> str:

@@ -16,6 +16,7 @@ from ..models.fields.hash_grid import HashGridConfig
 from ..models.fields.single_grid import DEMO_SINGLE_GRID, PAPER_SINGLE_GRID, SingleGridConfig, SingleGridField
 from ..models.geometry.isosurface import isosurface
 from ..models.optimize.scene import Scene
+from ..models.render.backend import equip
 from .cameras import number
 from .host.inference import gradients
 from .sockets import FIELD_4D
@@ -210,7 +211,9 @@ class Bloom4DIsosurface(io.ComfyNode):
         device = comfy.model_management.get_torch_device()
         instants = torch.linspace(time_start, time_end, times) if times > 1 else torch.tensor([time_start])
         with gradients():
-            surfaces = isosurface(field.field.clone().to(device), instants.to(device), resolution, threshold)
+            local = field.field.clone().to(device)
+            equip(local, device)
+            surfaces = isosurface(local, instants.to(device), resolution, threshold)
         mesh = Types.MESH(
             surfaces.vertices.cpu(),
             surfaces.faces.cpu(),

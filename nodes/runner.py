@@ -19,6 +19,7 @@ from ..models.optimize.refine import Refinement, Refiner
 from ..models.optimize.runs import Job, Pace, run
 from ..models.optimize.scene import Scene, describe_field
 from ..models.optimize.stages import Stage, Term
+from ..models.render.backend import OPERATIONS, choose
 from ..models.render.sheets import contact_sheet
 from ..models.render.volume import VolumeRenderer
 from .guidance import PriorSource
@@ -59,7 +60,9 @@ def named_apart(terms: list[Term]) -> tuple[Term, ...]:
 
 def run_id(scene: Scene, sources: tuple[PriorSource, ...], renderer: VolumeRenderer, *settings) -> str:
     """The name of a run: a hash of everything that determines its result."""
-    start = [describe_field(scene.field), scene.field, len(scene.history)]
+    device = comfy.model_management.get_torch_device()
+    backends = [choose(operation, device).name for operation in OPERATIONS]  # each rounds in its own way
+    start = [describe_field(scene.field), scene.field, len(scene.history), backends]
     return fingerprint(start, [source.identity() for source in sources], renderer.kind, renderer.config, *settings)
 
 

@@ -97,8 +97,19 @@ class Level:
         return tuple(math.prod(self.nodes[:axis]) for axis in range(len(self.nodes)))
 
 
+def encode(positions: Tensor, table: Tensor, config: HashGridConfig, active: float, width: int) -> Tensor:
+    """Features (M, width) of `positions` (M, d) read from `table`: the reference of every faster encoder. `active` and `width` as in HashGrid."""
+    return _HashEncoding.apply(positions, table, config, active, width)
+
+
 class HashGrid(nn.Module):
-    """A table of features and its encoding, level-major, entry-major, feature-minor; initialised U(-1e-4, 1e-4)."""
+    """A table of features and its encoding, level-major, entry-major, feature-minor; initialised U(-1e-4, 1e-4).
+
+    `encoder` may be exchanged for a faster twin of `encode` on the device where the grid is. It is no part of the grid's state,
+    and copies begin with the reference again: they may move to another device.
+    """
+
+    encoder = staticmethod(encode)
 
     def __init__(self, config: HashGridConfig, generator: torch.Generator):
         super().__init__()
@@ -113,7 +124,10 @@ class HashGrid(nn.Module):
         """
         active = self.config.levels if active is None else max(0.0, min(float(active), self.config.levels))
         width = FEATURES * self.config.levels if width is None else width
-        return _HashEncoding.apply(positions, self.table, self.config, active, width)
+        return self.encoder(positions, self.table, self.config, active, width)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "encoder"}
 
 
 class _HashEncoding(torch.autograd.Function):
@@ -136,7 +150,7 @@ class _HashEncoding(torch.autograd.Function):
     def backward(ctx, gradient):
         positions, table = ctx.saved_tensors
         need_positions, need_table = ctx.needs_input_grad[:2]
-        gradient = gradient.reshape(positions.shape[0], -1, FEATURES)
+        gradient = gradient.reshape(len(positions), gradient.shape[1] // FEATURES, FEATURES)
         to_table = torch.zeros_like(table) if need_table else None
         to_positions = torch.zeros_like(positions) if need_positions else None
         for group in _groups(ctx.config, ctx.active, positions):

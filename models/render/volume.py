@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from ..fields.field import Field
 from ..geometry.rays import ray_ball, ray_box
+from .backend import equip
 from .occupancy import OccupancyConfig, OccupancyGrid, OccupancyState
 
 COARSE = 4  # samples skipped together where nothing is near
@@ -78,8 +79,11 @@ class VolumeRenderer:
         self.occupancy = OccupancyGrid(config.occupancy, config.radius, config.step, reach, ball=config.bounds == "ball")
 
     def new_state(self, field: Field, generator: torch.Generator | None = None) -> OccupancyState:
-        """An occupancy grid that already knows where `field` is empty, so that the very first render is fast."""
-        state = self.occupancy.new_state(next(parameter for group in field.roles().values() for parameter in group))
+        """An occupancy grid that already knows where `field` is empty, so that the very first render is fast. From here on the
+        field encodes by the backend of its device."""
+        parameter = next(parameter for group in field.roles().values() for parameter in group)
+        equip(field, parameter.device)
+        state = self.occupancy.new_state(parameter)
         self.occupancy.update(field, state, generator or torch.Generator().manual_seed(0))
         return state
 

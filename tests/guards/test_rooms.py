@@ -20,6 +20,10 @@ def test_pack_keeps_to_its_rooms():
     ("models/fields/planes.py", "import skimage"),
     ("models/geometry/isosurface.py", "import skimage"),
     ("models/fields/planes.py", "def f():\n    import warp"),
+    ("models/render/fast.py", "def f():\n    import warp"),
+    ("models/render/fast.py", "from .kernels import hash_grid"),
+    ("models/render/fast.py", "from . import kernels"),
+    ("models/render/kernels/fast.py", "import gsplat"),
     ("models/fields/planes.py", "import requests"),
     ("__init__.py", "import comfy"),
 ])
