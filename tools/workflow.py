@@ -69,7 +69,7 @@ def title(node_id: str, node: dict) -> str:
 
 
 def change(prompt: dict, assignment: str):
-    """Apply one "Title.input=value" (or "id.input=value") in place; the value is read as JSON where that fits, else as text."""
+    """Apply one "Title.input=value" (or "id.input=value", "Class.input=value") in place; the value is read as JSON where that fits, else as text."""
     target, equals, value = assignment.partition("=")
     if not equals:
         raise WorkflowError(f'--set "{cut(assignment)}" has no "=": write --set "Title.input=value".')
@@ -78,8 +78,11 @@ def change(prompt: dict, assignment: str):
 
 
 def resolve(prompt: dict, target: str) -> tuple[str, str]:
-    """(node id, input name) of "Title.input". Titles and input names may contain dots, so known titles decide."""
-    found = [(node_id, target[len(name) + 1 :]) for node_id, node in prompt.items() for name in (title(node_id, node), node_id)
+    """(node id, input name) of "Title.input". Titles and input names may contain dots, so known titles decide.
+
+    A node's number and its class stand for its title too: a graph exported from a page in another language has other titles.
+    """
+    found = [(node_id, target[len(name) + 1 :]) for node_id, node in prompt.items() for name in {title(node_id, node), node_id, node["class_type"]}
              if target.startswith(name + ".")]
     found = [(node_id, name) for node_id, name in found if name in prompt[node_id]["inputs"]] or found
     if not found:

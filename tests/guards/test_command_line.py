@@ -26,6 +26,7 @@ def prompt() -> dict:
     ("Stage 1.mode.alpha=3", "2", "mode.alpha", 3),
     ("Stage 1.b.steps=7", "3", "steps", 7),
     ("3.steps=8", "3", "steps", 8),
+    ("CLIPTextEncode.text=a lily", "1", "text", "a lily"),
     ("Prompt.text=a = b", "1", "text", "a = b"),
     ("Prompt.text=12", "1", "text", "12"),
 ])
@@ -48,6 +49,17 @@ def test_set_changes_one_value_in_its_type(prompt, assignment, node, name, value
 def test_a_bad_change_says_what_there_is(prompt, assignment, words):
     with pytest.raises(workflow.WorkflowError, match=words.replace(".", r"\.")):
         workflow.change(prompt, assignment)
+
+
+def test_a_class_stands_for_titles_of_another_language(prompt):
+    prompt["1"]["_meta"]["title"] = "CLIP文本编码"
+    for name in ("CLIP文本编码", "CLIPTextEncode", "1"):
+        workflow.change(prompt, f"{name}.text={name}")
+        assert prompt["1"]["inputs"]["text"] == name
+    prompt["1"]["_meta"]["title"] = "CLIPTextEncode"  # a title that is the class: one node, not two
+    workflow.change(prompt, "CLIPTextEncode.text=once")
+    with pytest.raises(workflow.WorkflowError, match="fits several nodes"):
+        workflow.change(prompt, "Stage.steps=1")
 
 
 def test_two_nodes_of_one_title_need_an_id(prompt):

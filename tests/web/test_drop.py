@@ -8,8 +8,6 @@ from safetensors.torch import load_file, save_file
 
 LONG = 240  # seconds; shared machines are slow
 CHANGED = {"Field": {"seed": 53}, "Prompt": {"text": 'a "white" daisy, blooming – 花'}}
-QUIET = """() => new Promise(resolve => { let timer = setTimeout(resolve, 1000); setTimeout(resolve, 30000);
-    new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(resolve, 1000); }).observe(document.body, { childList: true, subtree: true }); })"""
 KINDS = {"glb": "Save mesh", "safetensors": "Save field", "mp4": "Save video"}
 
 
@@ -28,8 +26,7 @@ def made(page, server):
 def fresh(page, server, tmp_path):
     """Another browser, once it has stopped drawing its first graph: the frontend stumbles over a second one in the middle of that."""
     with browser.fresh_page(page, server.url, tmp_path / "profile") as other:
-        other.wait_for_load_state("networkidle")
-        other.evaluate(QUIET)
+        workflow_page.settle(other)
         yield other
 
 

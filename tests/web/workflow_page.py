@@ -24,6 +24,15 @@ WATCH = """() => { window.bloomSeen = { steps: {}, end: '', text: '', ends: [] }
             if (state.value > 0 && told.at(-1) !== state.value) told.push(state.value); } }); }"""
 HAS_PREVIEW = f"title => {{ {FIND} return (window.app.nodePreviewImages[find(title).id] ?? []).length > 0 && find(title).imgs?.length > 0; }}"
 
+QUIET = """() => new Promise(resolve => { let timer = setTimeout(resolve, 1000); setTimeout(resolve, 30000);
+    new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(resolve, 1000); }).observe(document.body, { childList: true, subtree: true }); })"""
+
+
+def settle(page):
+    """Wait until a fresh page has stopped drawing its first graph: the frontend stumbles over a change in the middle of that."""
+    page.wait_for_load_state("networkidle")
+    page.evaluate(QUIET)
+
 
 def read(name: str) -> dict:
     """A shipped workflow in the browser's format."""
