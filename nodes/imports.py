@@ -49,7 +49,8 @@ def load(path: Path, spz_y_down: bool) -> tuple[Master, str]:
     try:
         return _load_file(path)
     except ValueError as error:
-        raise ValueError(f'"{paths.shown(path.name)}" cannot be used: {error}. Save it again, or load another file.') from None
+        clause = str(error).removeprefix(f'"{path.name}" ').removeprefix("is ")
+        raise ValueError(f'"{paths.shown(path.name)}" cannot be used: {clause}. Save it again, or load another file.') from None
 
 
 def _load_file(path: Path) -> tuple[Master, str]:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import node_packages
+
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ("tests/maths", "tests/nodes", "tests/guards")
 
@@ -27,6 +29,7 @@ def main() -> int:
     paths = [] if any(not word.startswith("-") for word in rest) else list(FAST) if options.fast else ["tests"]
     node = shutil.which("node")
     if not options.fast and node:
+        node_packages.install()
         scripts = sorted(str(path) for path in (ROOT / "tests" / "web").glob("*.test.mjs"))
         if scripts and subprocess.run([node, "--test", *scripts], cwd=ROOT).returncode:
             return 1

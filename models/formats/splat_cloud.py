@@ -51,9 +51,11 @@ def problem_of(splats: SplatCloud) -> str:
 
 def unit_rotations(rotations: np.ndarray) -> np.ndarray:
     """Quaternions (N, 4) at unit length; those without one stand for no rotation. What is not finite stays so."""
+    rotations = rotations.astype(np.float64)  # whose squares fit
     length = np.linalg.norm(rotations, axis=1, keepdims=True)
-    identity = np.array([1.0, 0.0, 0.0, 0.0], np.float32)
-    return np.where(length == 0, identity, rotations / np.where(length == 0, 1.0, length)).astype(np.float32)
+    identity = np.array([1.0, 0.0, 0.0, 0.0])
+    with np.errstate(invalid="ignore"):  # infinite ones become NaN, and are refused with them
+        return np.where(length == 0, identity, rotations / np.where(length == 0, 1.0, length)).astype(np.float32)
 
 
 def harmonics_of(colours: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def read_spz(data: bytes) -> SplatCloud:
     expected = _expected(version, count, degree, bits, len(data))
     body = _unpack(stream, stream.unconsumed_tail, expected)
     if len(body) < expected:
-        raise ValueError(f"its header promises {count} Gaussians in {expected} bytes and {len(body)} could be unpacked: it is truncated")
+        raise ValueError(f"its header promises {count} Gaussians in {expected} bytes and only {len(body)} are in it: it is truncated")
     if not flags & EXTENSIONS and _unpack(stream, stream.unconsumed_tail, 1):
         raise ValueError(f"more than the {count} Gaussians of its header is in it")
     if not flags & EXTENSIONS and not stream.eof:

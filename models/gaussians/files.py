@@ -13,10 +13,11 @@ from ..formats.mesh_batch import batch_problem
 from ..formats.provenance import KEY, Provenance
 from ..formats.splat_cloud import COEFFICIENTS, SplatCloud, problem_of
 from ..formats.tensors import read_tensors
-from ..formats.viewer_file import ViewerSequence, pack_viewer_file, read_viewer_file
+from ..formats.viewer_file import pack_viewer_file, read_viewer_file
 from ..formats.writing import stream_tensors
 from .frames import turned
-from .gaussians import ATTRIBUTES, DIMENSIONS, Gaussians4D, harmonics_of, srgb
+from .gaussians import ATTRIBUTES, DIMENSIONS, Gaussians4D, harmonics_of
+from .viewer import viewer_sequence
 
 FORMAT, VERSION = "bloom4d.4d", 1
 WIDTHS = {"positions": 3, "rotations": 4, "scales": 3}
@@ -164,9 +165,7 @@ def _read_cloud(path: Path) -> tuple[SplatCloud, str]:
 
 def viewer_bytes(gaussians: Gaussians4D, fps: float, metadata: dict[str, str]) -> bytes:
     """The compact file of the viewer: quantised, without the dependence on the viewing direction."""
-    attributes = gaussians.attributes()
-    del attributes["harmonics"]
-    return pack_viewer_file(ViewerSequence(**attributes, colours=srgb(gaussians), times=gaussians.times, fps=fps, metadata=metadata))
+    return pack_viewer_file(viewer_sequence(gaussians, fps, metadata))
 
 
 def read_viewer(path: Path) -> tuple[Gaussians4D, float]:

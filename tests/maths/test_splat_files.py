@@ -181,7 +181,7 @@ def test_the_older_versions_are_read():
     (packed(4, bytes(20)), "version 4, and 1 to 3 are read"),
     (packed(2, bytes(19), degree=4), "harmonics of degree 4"),
     (packed(3, bytes(20), bits=200), "200 fractional bits"),
-    (packed(2, bytes(18)), "1 Gaussians in 19 bytes and 18 could be unpacked: it is truncated"),
+    (packed(2, bytes(18)), "1 Gaussians in 19 bytes and only 18 are in it: it is truncated"),
     (packed(2, bytes(20)), "more than the 1 Gaussians"),
     (packed(2, bytes(19), count=9_000_000), "9000000 Gaussians, more than"),
     (packed(2, bytes(19), count=2**32 - 1), "4294967295 Gaussians, more than"),

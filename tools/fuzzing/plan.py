@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import batch_readers, file_readers, host_readers, posting
+from . import batch_readers, file_readers, four_d_readers, host_readers, posting
 
-WHOLE = 2000  # cases in the test suite; what the shares below add up to
+WHOLE = 2500  # cases in the test suite; what the shares below add up to
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ PLAN = (
     Share(batch_readers.manifests, 80, "files"),
     Share(host_readers.host_prior_files, 60, "comfy"),
     Share(host_readers.path_names, 160, "comfy"),
+    Share(four_d_readers.ply_files, 140, "comfy"),
+    Share(four_d_readers.spz_files, 90, "comfy"),
+    Share(four_d_readers.glb_files, 110, "comfy"),
+    Share(four_d_readers.master_files, 100, "comfy"),
+    Share(four_d_readers.viewer_files, 60, "comfy"),
     Share(posting.posted_prompts, 240, "host"),
     Share(posting.executed_prompts, 40, "host"),
 )
