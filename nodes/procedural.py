@@ -8,6 +8,7 @@ from ..models.data.prompts import prompt
 from ..models.data.shading import srgb_to_linear
 from ..models.data.styles import COLOURS, PHENOMENA, SPECIES, ObjectStyle, sample_style
 from ..models.geometry.cameras import view_time_grid
+from .prior import resolve_cameras
 from .sockets import CAMERAS_4D
 
 ANY = "any"
@@ -50,9 +51,10 @@ class Bloom4DProcedural4DObject(io.ComfyNode):
                 io.Float.Input("azimuth", default=0.0, min=-360.0, max=360.0, step=0.5, tooltip="Azimuth of the first view in degrees; 0 is the front, 90 the object's side on the right of the front picture."),
                 io.Float.Input("elevation", default=15.0, min=-89.0, max=89.0, step=0.5, tooltip="Elevation in degrees above the horizon."),
                 io.Int.Input("size", default=256, min=16, max=2048, step=8, tooltip="Width and height of the pictures in pixels."),
+                CAMERAS_4D.Input("cameras", optional=True, tooltip="Cameras and times of your own, such as a Camera Path: one picture each, in the place of times x views. The mesh keeps its times."),
             ],
             outputs=[
-                io.Image.Output("images", tooltip="times x views pictures over white, all views of the first time first."),
+                io.Image.Output("images", tooltip="times x views pictures over white, all views of the first time first; or one for each camera that is connected."),
                 io.Mask.Output("mask", tooltip="How much of each pixel the object covers."),
                 io.Mesh.Output("mesh", tooltip="One mesh per time, the same faces in all of them, colours at the vertices."),
                 CAMERAS_4D.Output("cameras", tooltip="The cameras and times of the pictures, as one joint scene."),
@@ -61,13 +63,13 @@ class Bloom4DProcedural4DObject(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, phenomenon, species, colour, seed, times, views, azimuth, elevation, size):
+    def execute(cls, phenomenon, species, colour, seed, times, views, azimuth, elevation, size, cameras=None):
         style = choose_style(phenomenon, species, colour, seed)
-        cameras = view_time_grid(views, times, azimuth, elevation)
-        rgba = render_object(style, cameras, size).rgba
+        shots = view_time_grid(views, times, azimuth, elevation) if cameras is None else resolve_cameras(cameras)
+        rgba = render_object(style, shots, size).rgba
         alpha = rgba[..., 3]
         white = rgba[..., :3] + 1 - alpha[..., None]
-        return io.NodeOutput(white, alpha, mesh_batch(style, times), cameras, prompt(style))
+        return io.NodeOutput(white, alpha, mesh_batch(style, times), shots, prompt(style))
 
 
 NODES = [Bloom4DProcedural4DObject]

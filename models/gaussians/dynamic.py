@@ -106,6 +106,12 @@ class DynamicGaussians(nn.Module):
             scales=(self.log_scales + stretch).exp(),
         )
 
+    @torch.no_grad()
+    def bake(self, frames: int) -> Gaussians4D:
+        """The Gaussians at `frames` times i / (T - 1), as values on the CPU that nothing else holds."""
+        times = torch.arange(frames, device=self.positions.device) / max(frames - 1, 1)
+        return Gaussians4D(*(value.detach().cpu().clone() for value in vars(self.at(times)).values()))
+
     def is_static(self) -> bool:
         """Whether time changes nothing: there is no deformation."""
         return self.deformation is None

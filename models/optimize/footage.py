@@ -1,7 +1,7 @@
 """What Gaussians are constructed from: pictures with cameras and times, and whether they determine the shape."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ class Footage:
         """(height, width)."""
         return tuple(self.rgb.shape[1:3])
 
+    def silhouettes(self) -> Tensor:
+        """(M, H, W): the opacity, or how far a picture is from white where none is known."""
+        return self.alpha if self.alpha is not None else ((1.0 - self.rgb.amin(dim=-1)) * 10.0).clamp(0.0, 1.0)
+
     def over_white(self) -> Tensor:
         """The pictures (M, H, W, 3) over white."""
         return self.rgb if self.alpha is None else self.rgb + (1.0 - self.alpha[..., None])
@@ -65,12 +69,17 @@ def _size(pictures: Tensor) -> str:
 
 
 def footage(name: str, pictures: Tensor, mask: Tensor | None, cameras: Cameras, static: bool = False) -> Footage:
-    """Footage from pictures (M, H, W, 3) over white in [0, 1] and masks (M, H, W): the white is taken out of the edges."""
-    alpha = None if mask is None else mask.float().clamp(0.0, 1.0)
+    """Footage from pictures (M, H, W, 3) in [0, 1] over any plain background, and masks (M, H, W): where there is a mask, the
+    background's mean colour is taken out of the soft edges. Without one the background counts as white."""
     rgb = pictures[..., :3].float()
-    if alpha is not None and alpha.shape == rgb.shape[:3]:
-        rgb = (rgb - (1.0 - alpha[..., None])).clamp_min(0.0)
-    return Footage(name, rgb, alpha, cameras, static)
+    if mask is None:
+        return Footage(name, rgb, None, cameras, static)
+    alpha = mask.float().clamp(0.0, 1.0)
+    checked = Footage(name, rgb, alpha, cameras, static)
+    empty = alpha < 0.01
+    behind = rgb[empty].mean(dim=0) if bool(empty.any()) else rgb.new_ones(3)
+    rgb = (rgb - (1.0 - alpha[..., None]) * behind).clamp_min(0.0).minimum(alpha[..., None])
+    return replace(checked, rgb=rgb)
 
 
 def stratified(times: Tensor, draws: torch.Generator) -> Tensor:
@@ -101,6 +110,8 @@ class Coverage:
     def words(self) -> str:
         """What a user should know, in a sentence or two."""
         poor = self._poor()
+        if not self.sides:
+            return f"Only time 0 is seen, from {self.still} sides."
         if not poor:
             return f"Each of the {self.instants} times is seen from at least {min(self.sides)} sides: the shape is determined."
         seen = "1 side only" if max(self.sides) == 1 else f"{min(self.sides)} to {max(self.sides)} sides"
@@ -116,6 +127,8 @@ class Coverage:
 def coverage(footages: list[Footage]) -> Coverage:
     """Count the sides by the cameras' directions; those within 10 degrees of another are one side."""
     moving = [item for item in footages if not item.static]
+    if not moving:
+        return Coverage(0, (), _sides(torch.cat([_directions(item.cameras) for item in footages])))
     times = torch.cat([item.times for item in moving])
     directions = torch.cat([_directions(item.cameras) for item in moving])
     instants = torch.unique(times)

@@ -101,8 +101,8 @@ def clip_score(name: str, prompt: str) -> tuple[Callable[[Tensor], float], str]:
     return score, note
 
 
-def lpips_distance(name: str) -> tuple[Callable[[Tensor, Tensor], float], str]:
-    """What gives the LPIPS of two sets of pictures (N, 3, H, W), and a note on the files."""
+def lpips_network(name: str) -> tuple[nn.Module, str]:
+    """LPIPS on the CPU, and a note on its files."""
     if not perceptual.installed():
         raise ValueError('LPIPS needs the package lpips: install it with "pip install lpips" in ComfyUI\'s Python, or set lpips to none.')
     path = LPIPS.path(name)
@@ -112,10 +112,15 @@ def lpips_distance(name: str) -> tuple[Callable[[Tensor, Tensor], float], str]:
         raise ValueError(f"{path.name} is no network that LPIPS knows. Choose {perceptual.PUBLIC_FILE}, or VGG16 or SqueezeNet 1.1 of torchvision.")
     linear = path if perceptual.has_linear(weights) else perceptual.packaged_linear_file(backbone)
     network = perceptual.build(backbone, weights, weights if linear == path else read(linear)[0])
-    note = f"LPIPS: {source(path)}; {backbone}, version 0.1, linear weights of {source(linear)}; over white, mean over the frames."
+    return network, f"LPIPS: {source(path)}; {backbone}, version 0.1, linear weights of {source(linear)}"
+
+
+def lpips_distance(name: str) -> tuple[Callable[[Tensor, Tensor], float], str]:
+    """What gives the LPIPS of two sets of pictures (N, 3, H, W), and a note on the files."""
+    network, note = lpips_network(name)
 
     def distance(pictures: Tensor, reference: Tensor) -> float:
         with resident(network):
             return perceptual.distance(network, pictures, reference, interrupted)
 
-    return distance, note
+    return distance, f"{note}; over white, mean over the frames."

@@ -39,6 +39,15 @@ def test_mesh_is_a_batch_over_time_that_the_host_can_save(node, tmp_path):
     assert (tmp_path / "candle.glb").read_bytes()[:4] == b"glTF"
 
 
+def test_cameras_of_ones_own_take_the_place_of_times_and_views(node):
+    from bloom4d.models.geometry.cameras import CameraPath
+
+    images, mask, mesh, cameras, _ = run(node, cameras=CameraPath(frames=4, turns=0.5))
+    assert len(images) == len(mask) == len(cameras) == 4 and mesh.vertices.shape[0] == 3
+    assert torch.allclose(cameras.times, torch.arange(4) / 3)
+    assert torch.equal(images[0], run(node)[0][0])  # the same front view of time 0
+
+
 def test_seed_decides_what_is_left_open(node):
     same = [run(node, species="any", colour="any", seed=seed, times=1, views=1) for seed in (1, 1, 2)]
     assert torch.equal(same[0][0], same[1][0]) and same[0][4] == same[1][4]
