@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from ..fields.hash_grid import HashGrid, encode
-from . import proofs
+from . import mesh_nvdiffrast, proofs, splats_torch
 
 FORCE_VARIABLE = "BLOOM4D_BACKEND"
-OPERATIONS = ("hash grid", "volume rendering")
+OPERATIONS = ("hash grid", "splats", "mesh", "volume rendering")
 CPU = torch.device("cpu")
 
 
@@ -51,11 +51,15 @@ class Twin:
     opt_in: bool = False
 
 
-TWINS = (Twin("hash grid", "warp", "warp", "warp_hash_grid", "encode", "our kernels, CPU and CUDA"),)
+KERNELS = "our kernels, CPU and CUDA"
+TWINS = (
+    Twin("hash grid", "warp", "warp", "warp_hash_grid", "encode", KERNELS),
+    Twin("splats", "warp", "warp", "splats_warp", "composite", KERNELS),
+)
 """In order of preference for each operation; the plain torch reference stands behind them all."""
 
-REFERENCES = {"hash grid": encode}
-PROOFS = {"hash grid": proofs.hash_grid}
+REFERENCES = {"hash grid": encode, "splats": splats_torch.composite}
+PROOFS = {"hash grid": proofs.hash_grid, "splats": proofs.splats}
 
 _lock = threading.RLock()  # a host may render in one thread while another asks for the table
 _proved: dict[tuple[str, str, str], str] = {}
@@ -69,7 +73,7 @@ def backends(device: torch.device = CPU) -> list[Backend]:
 
 def rows(operation: str, device: torch.device = CPU) -> list[Backend]:
     """The rows of one operation."""
-    found = []
+    found = [_nvdiffrast(device)] if operation == "mesh" else []
     for twin in TWINS:
         if twin.operation == operation:
             trouble = _not_asked_for(twin) or _trouble(twin, device)
@@ -96,24 +100,27 @@ def forced() -> str:
     return name
 
 
-def choose(operation: str, device: torch.device = CPU) -> Backend:
-    """The implementation that runs on `device`: the first usable one, or the one that BLOOM4D_BACKEND names.
+def choose(operation: str, device: torch.device = CPU, name: str = "") -> Backend:
+    """The implementation that runs on `device`: the first usable one, or the one that `name`, else BLOOM4D_BACKEND, names.
 
-    An operation that has no backend of that name chooses freely, so that naming one twin leaves the others as they are.
+    An operation that has no backend of the variable's name chooses freely, so that naming one twin leaves the others as they are.
     ValueError when the named one can't be used.
     """
-    table, name = rows(operation, device), forced()
+    table = rows(operation, device)
+    if name and name not in [row.name for row in table]:
+        raise ValueError(f'The {operation} can not run by "{name}". Choose {" or ".join(row.name for row in table)}.')
+    name = name or forced()
     named = [row for row in table if row.name == name]
     if named and not named[0].usable:
-        raise ValueError(f"{FORCE_VARIABLE}={name} can't run the {operation} on {device}: {named[0].reason}. Set it to auto or torch.")
+        raise ValueError(f"The backend {name} can't run the {operation} on {device}: {named[0].reason}. Set {FORCE_VARIABLE} to auto or torch.")
     chosen = named[0] if named else next(row for row in table if row.usable)
     _announce(operation, chosen.name, str(device))
     return chosen
 
 
-def implementation(operation: str, device: torch.device = CPU) -> Callable:
-    """The function that runs `operation` on `device`; all have the signature of the reference."""
-    name = choose(operation, device).name
+def implementation(operation: str, device: torch.device = CPU, name: str = "") -> Callable:
+    """The function that runs `operation` on `device`, as `choose` chooses; all have the signature of the reference."""
+    name = choose(operation, device, name).name
     twins = {twin.name: twin for twin in TWINS if twin.operation == operation}
     return _function(twins[name]) if name in twins else REFERENCES[operation]
 
@@ -141,6 +148,11 @@ def _announce(operation: str, name: str, device: str) -> None:
 
 def _not_asked_for(twin: Twin) -> str:
     return f"only with {FORCE_VARIABLE}={twin.name}; {twin.about}" if twin.opt_in and forced() != twin.name else ""
+
+
+def _nvdiffrast(device: torch.device) -> Backend:
+    usable, reason = mesh_nvdiffrast.state()
+    return Backend("mesh", "nvdiffrast", usable and device.type == "cuda", reason)
 
 
 def _trouble(twin: Twin, device: torch.device) -> str:

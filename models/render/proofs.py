@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..fields.hash_grid import HashGridConfig
+from .splat_projection import Splats, SplatSettings, project
 
 VALUES, GRADIENTS = 1e-5, 1e-4  # of the largest expected value: what a twin may differ by
 
@@ -25,6 +26,27 @@ def hash_grid(twin: Callable, reference: Callable, device: torch.device) -> None
             return [features, *torch.autograd.grad((features * weights.to(where)).sum(), inputs)]
 
         agree(run, twin, reference, device, ("features", "gradient to positions", "gradient to the table"))
+
+
+def splats(twin: Callable, reference: Callable, device: torch.device) -> None:
+    """Two pictures of twenty Gaussians each, of odd size, with three channels and depth. RuntimeError says what differs."""
+    generator = torch.Generator().manual_seed(0)
+    height, width, settings = 17, 21, SplatSettings()
+    cloud = [torch.randn(2, 20, size, generator=generator) for size in (3, 4, 3, 3)]
+    scales, opacities = torch.exp(0.3 * cloud[2]) * 0.15, torch.rand(2, 20, generator=generator)
+    pose = torch.eye(4).repeat(2, 1, 1)
+    pose[:, 2, 3] = 3.0
+    seen = project(0.4 * cloud[0], cloud[1], scales, opacities, cloud[3], pose, torch.full((2,), 0.7), height, width, settings).splats
+    weights = torch.randn(2, height, width, 5, generator=generator)
+
+    def run(composite: Callable, where: torch.device) -> list[Tensor]:
+        moved = Splats(*(value.to(where) for value in vars(seen).values()))
+        inputs = [getattr(moved, name).requires_grad_(True) for name in ("centre", "conic", "opacity", "features")]
+        sums, alpha = composite(moved, 2, height, width, settings)
+        maps = torch.cat([sums, alpha[..., None]], dim=-1)
+        return [maps, *torch.autograd.grad((maps * weights.to(where)).sum(), inputs)]
+
+    agree(run, twin, reference, device, ("pictures", "gradient to centres", "gradient to shapes", "gradient to opacities", "gradient to colours"))
 
 
 def agree(run: Callable, twin: Callable, reference: Callable, device: torch.device, names: tuple[str, ...]) -> None:

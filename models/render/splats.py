@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ..gaussians.gaussians import SH_DC, Gaussians4D, sample_times
 from ..geometry.cameras import Cameras
-from . import splats_torch
+from .backend import implementation
 from .splat_projection import SplatSettings, project
 
 
@@ -52,11 +52,10 @@ def rasterise(
     faint, or with numbers that are not finite are not drawn and have zero gradients. `backend` names one; None chooses.
     """
     settings = settings or SplatSettings()
-    if backend not in (None, "torch"):
-        raise ValueError(f'Splats can not be rendered by "{backend}". Choose torch.')
+    composite = implementation("splats", positions.device, backend or "")
     views = positions.shape[0]
     seen = project(positions, rotations, scales, opacities, colours, camera_to_world, fov_y, height, width, settings, later, screen_gradients)
-    sums, alpha = splats_torch.composite(seen.splats, views, height, width, settings)
+    sums, alpha = composite(seen.splats, views, height, width, settings)
     channels = colours.shape[-1]
     flow = sums[..., channels + 1 :] if later is not None else None
     return SplatViews(sums[..., :channels], alpha, sums[..., channels], flow, seen.centres, seen.radii)

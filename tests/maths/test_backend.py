@@ -97,7 +97,7 @@ def test_a_twin_that_is_wrong_or_breaks_is_not_used_and_says_why(table, fake, mo
     assert not row.usable and reason in row.reason and "\n" not in row.reason
     assert backend.choose("hash grid").name == "torch"
     monkeypatch.setenv("BLOOM4D_BACKEND", "fake")
-    with pytest.raises(ValueError, match="BLOOM4D_BACKEND=fake can't run the hash grid on cpu: .* Set it to auto or torch"):
+    with pytest.raises(ValueError, match="The backend fake can't run the hash grid on cpu: .* Set BLOOM4D_BACKEND to auto or torch"):
         backend.choose("hash grid")
 
 

@@ -21,7 +21,7 @@ def numbers(tensor: Tensor, unsigned: bool = False) -> wp.array:
     return wp.from_torch(tensor.detach(), wp.uint32 if unsigned else None, requires_grad=False)
 
 
-def launch(kernel, dim: tuple[int, int], axis: int, inputs: list, device: torch.device) -> None:
+def launch(kernel, dim: tuple[int, ...], axis: int, inputs: list, device: torch.device) -> None:
     """Run `kernel` over `dim` where the tensors live. Its last two arguments say of `axis` where a launch starts and its step.
 
     On CUDA one launch in torch's stream takes all. A CPU kernel runs on one core, so there each of torch's threads takes an
