@@ -1,10 +1,12 @@
 """What can be known of an installed gsplat without importing it, which could start a compilation of minutes."""
 
+import functools
 from importlib import metadata
 
 MAX_ALPHA, MAX_ALPHA_FROM_1_6 = 0.999, 0.99
 
 
+@functools.cache
 def installed_version() -> tuple[int, ...] | None:
     """The version's leading numbers; None without the package."""
     try:

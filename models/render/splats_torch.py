@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from .splat_projection import Splats, SplatSettings
 
@@ -26,8 +27,9 @@ def composite(splats: Splats, views: int, height: int, width: int, settings: Spl
         nothing = splats.features.sum() + splats.centre.sum() + splats.conic.sum() + splats.opacity.sum()  # zero, with a gradient path
         sums = splats.features.new_zeros(views, height, width, splats.features.shape[1]) + nothing
         return sums, sums.new_zeros(views, height, width) + nothing
-    sums, weights = _Composite.apply(splats.centre, splats.conic, splats.opacity, splats.features, splats, picture, bands, settings)
-    return sums.view(views, height, width, -1), weights.view(views, height, width)
+    sums = _Composite.apply(splats.centre, splats.conic, splats.opacity, splats.features, splats, picture, bands, settings)
+    sums = sums.view(views, height, width, -1)
+    return sums[..., :-1], sums[..., -1]
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ class _Pairs:
 
     owner: Tensor  # (P,) int64, of the band's splats
     pixel: Tensor  # (P,) int64, of the band's pixels
-    offset: Tensor  # (P, 2) pixel - centre
-    fall: Tensor  # (P,) exp(-sigma)
-    alpha: Tensor  # (P,) before the maximum
+    values: Tensor  # (4, P) pixel - centre in x and y, exp(-sigma), and the alpha before its maximum
+
+    @property
+    def alpha(self) -> Tensor:
+        return self.values[3]
 
 
 def _lines(splats: Splats, picture: _Picture) -> tuple[Tensor, Tensor]:
@@ -75,16 +79,19 @@ def _bands(splats: Splats, picture: _Picture, settings: SplatSettings) -> list[t
 class _Band:
     """The splats that reach a range of lines, and their pairs."""
 
-    def __init__(self, splats: Splats, tensors, picture: _Picture, band: tuple[int, int], settings: SplatSettings):
-        self.start, self.stop = band
+    def __init__(self, splats: Splats, tensors: tuple[Tensor, ...], picture: _Picture, lines: tuple[int, int], settings: SplatSettings):
+        self.start, self.stop = lines
         self.width, self.settings = picture.width, settings
         first, last = _lines(splats, picture)
-        self.rows = ((last >= self.start) & (first < self.stop)).nonzero()[:, 0]
-        self.first = first[self.rows].clamp(min=self.start)
-        self.last = last[self.rows].clamp(max=self.stop - 1)
-        self.top = splats.view[self.rows] * picture.height
-        self.reach, self.box = splats.reach[self.rows], splats.box[:, self.rows]
-        self.centre, self.conic, self.opacity, self.features = (value[self.rows] for value in tensors)
+        self.members = ((last >= self.start) & (first < self.stop)).nonzero()[:, 0]
+        self.first = first[self.members].clamp(min=self.start)
+        self.last = last[self.members].clamp(max=self.stop - 1)
+        self.left, right = splats.box[0][self.members], splats.box[1][self.members]
+        self.columns = right - self.left + 1
+        centre, conic, opacity, features = (value.detach().index_select(0, self.members) for value in tensors)
+        self.top = splats.view[self.members] * picture.height
+        self.table = torch.cat([(centre - 0.5).t(), conic.t(), opacity[None]])  # (6, M)
+        self.features = torch.cat([features, torch.ones_like(opacity)[:, None]], dim=1)  # (M, F + 1)
 
     @property
     def pixels(self) -> int:
@@ -93,39 +100,26 @@ class _Band:
     def pairs(self) -> _Pairs:
         """All pairs with an alpha of at least the threshold."""
         line, owner = _expanded(self.first, self.last - self.first + 1)
-        left, right = self._span(owner, line)
-        column, row = _expanded(left, (right - left + 1).clamp(min=0))
-        owner = owner[row]
-        line = line[row]
-        centre, conic = self.centre[owner], self.conic[owner]
-        dx = (column.to(centre.dtype) + 0.5) - centre[:, 0]
-        dy = ((line - self.top[owner]).to(centre.dtype) + 0.5) - centre[:, 1]
-        sigma = 0.5 * (conic[:, 0] * dx * dx + conic[:, 2] * dy * dy) + conic[:, 1] * dx * dy
+        x, y, xx, xy, yy, opacity = self.table.index_select(1, owner)
+        dy = line - self.top.index_select(0, owner) - y
+        column, row = _expanded(self.left.index_select(0, owner), self.columns.index_select(0, owner))
+        x, dy, half, slope, base, opacity = torch.stack([x, dy, 0.5 * xx, xy * dy, 0.5 * yy * dy * dy, opacity]).index_select(1, row)
+        dx = column - x
+        sigma = (half * dx + slope) * dx + base
         fall = torch.exp(-sigma)
-        alpha = self.opacity[owner] * fall
+        alpha = opacity * fall
         kept = ((sigma >= 0) & (alpha >= self.settings.alpha_threshold)).nonzero()[:, 0]
-        pixel, order = torch.sort(((line - self.start) * self.width + column)[kept], stable=True)
-        kept = kept[order]
-        return _Pairs(owner[kept], pixel, torch.stack([dx[kept], dy[kept]], dim=1), fall[kept], alpha[kept])
-
-    def _span(self, owner: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
-        """First and last column that each splat may reach in each of its lines, found in double with a margin for rounding."""
-        centre, conic = self.centre[owner].double(), self.conic[owner].double()
-        dy = (line - self.top[owner]) + 0.5 - centre[:, 1]
-        xx, xy, yy = conic.unbind(1)
-        room = (2.0 * self.reach[owner].double() + 0.02) * xx - dy * dy * (xx * yy - xy * xy)
-        half = room.clamp(min=0.0).sqrt() / xx
-        middle = centre[:, 0] - xy * dy / xx - 0.5
-        left = torch.maximum((middle - half).ceil().long(), self.box[0][owner])
-        right = torch.minimum((middle + half).floor().long(), self.box[1][owner])
-        return left, torch.where(room < 0, left - 1, right)
+        place = (column + (line - self.start)[row] * self.width).index_select(0, kept)
+        pixel, order = torch.sort(place.int(), stable=True)  # half as many digits to sort by
+        kept = kept.index_select(0, order)
+        return _Pairs(owner.index_select(0, row.index_select(0, kept)), pixel.long(), torch.stack([dx, dy, fall, alpha]).index_select(1, kept))
 
 
 def _expanded(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """start, start + 1, ... for each row as one list, and the row of every entry."""
     row = torch.repeat_interleave(torch.arange(count.numel(), device=count.device), count)
-    place = torch.arange(row.numel(), device=count.device) - (count.cumsum(0) - count)[row]
-    return start[row] + place, row
+    shift = start - (count.cumsum(0) - count)
+    return shift.index_select(0, row) + torch.arange(row.numel(), device=count.device), row
 
 
 @dataclass(frozen=True)
@@ -138,12 +132,10 @@ class _Light:
 
 def _light(pairs: _Pairs, pixels: int, settings: SplatSettings) -> _Light:
     alpha = pairs.alpha.clamp(max=settings.max_alpha)
-    through = torch.log1p(-alpha.double()).cumsum(0)
-    start = _starts(pairs.pixel, pixels)[pairs.pixel]
-    base = torch.where(start > 0, through[(start - 1).clamp(min=0)], through.new_zeros(()))
-    after = torch.exp(through - base)
-    before = after / (1.0 - alpha.double())
-    weight = torch.where(after > settings.transmittance_stop, before * alpha, torch.zeros_like(before))
+    through = torch.cat([alpha.new_zeros(1, dtype=torch.float64), torch.log1p(-alpha.double()).cumsum(0)])
+    base = through.index_select(0, _starts(pairs.pixel, pixels)).index_select(0, pairs.pixel)
+    before, after = torch.exp(through[:-1] - base), torch.exp(through[1:] - base)
+    weight = torch.where(after > settings.transmittance_stop, before, 0.0) * alpha
     return _Light(before.to(alpha.dtype), weight.to(alpha.dtype))
 
 
@@ -159,57 +151,53 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(ctx, centre, conic, opacity, features, splats, picture, bands, settings):
         ctx.scene = splats, picture, bands, settings
-        pixels = picture.lines * picture.width
-        sums, weights = features.new_empty(pixels, features.shape[1]), features.new_empty(pixels)
-        kept = []
+        sums, kept = [], []
         for lines in bands:
             band = _Band(splats, (centre, conic, opacity, features), picture, lines, settings)
             pairs = band.pairs()
             light = _light(pairs, band.pixels, settings)
-            part = slice(band.start * picture.width, band.stop * picture.width)
-            sums[part] = features.new_zeros(band.pixels, features.shape[1]).index_add_(0, pairs.pixel, light.weight[:, None] * band.features[pairs.owner])
-            weights[part] = features.new_zeros(band.pixels).index_add_(0, pairs.pixel, light.weight)
+            starts = _starts(pairs.pixel, band.pixels)
+            sums.append(functional.embedding_bag(pairs.owner, band.features, starts, mode="sum", per_sample_weights=light.weight))
             kept = [*vars(pairs).values(), *vars(light).values()] if len(bands) == 1 else []
         ctx.save_for_backward(centre, conic, opacity, features, *kept)
-        return sums, weights
+        return torch.cat(sums)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, by_sums, by_weights):
+    def backward(ctx, incoming):
         splats, picture, bands, settings = ctx.scene
-        *inputs, = ctx.saved_tensors[:4]
-        kept = ctx.saved_tensors[4:]
+        inputs, kept = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
         totals = [torch.zeros_like(value) for value in inputs]
         for lines in bands:
             band = _Band(splats, inputs, picture, lines, settings)
-            pairs = _Pairs(*kept[:5]) if kept else band.pairs()
-            light = _Light(*kept[5:]) if kept else _light(pairs, band.pixels, settings)
-            part = slice(band.start * picture.width, band.stop * picture.width)
-            for total, gradient in zip(totals, _gradients(band, pairs, light, by_sums[part], by_weights[part], settings)):
-                total.index_add_(0, band.rows, gradient)
+            pairs = _Pairs(*kept[:3]) if kept else band.pairs()
+            light = _Light(*kept[3:]) if kept else _light(pairs, band.pixels, settings)
+            part = incoming[band.start * picture.width : band.stop * picture.width]
+            for total, gradient in zip(totals, _gradients(band, pairs, light, part, settings)):
+                total.index_add_(0, band.members, gradient)
         return *totals, None, None, None, None
 
 
-def _gradients(band: _Band, pairs: _Pairs, light: _Light, by_sums: Tensor, by_weights: Tensor, settings: SplatSettings) -> tuple[Tensor, ...]:
-    """Gradients of a band's centres, conics, opacities and features from those of its pixels (Q, F) and (Q,)."""
-    seen = by_sums[pairs.pixel]
-    by_weight = (seen * band.features[pairs.owner]).sum(1) + by_weights[pairs.pixel]
-    shaded = (light.weight * by_weight).double().cumsum(0)
+def _gradients(band: _Band, pairs: _Pairs, light: _Light, incoming: Tensor, settings: SplatSettings) -> tuple[Tensor, ...]:
+    """Gradients of a band's centres, conics, opacities and features from those of its pixels (Q, F + 1)."""
+    seen = incoming.t().contiguous().index_select(1, pairs.pixel)  # (F + 1, P)
+    by_weight = (seen * band.features.t().contiguous().index_select(1, pairs.owner)).sum(0)
+    shaded = torch.cat([by_weight.new_zeros(1, dtype=torch.float64), (light.weight * by_weight).double().cumsum(0)])
     ends = torch.bincount(pairs.pixel, minlength=band.pixels).cumsum(0)
-    behind = (shaded[(ends - 1).clamp(min=0)][pairs.pixel] - shaded).to(seen.dtype)  # what this pair dims
-    by_alpha = light.before * by_weight * (light.weight > 0) - behind / (1.0 - pairs.alpha.clamp(max=settings.max_alpha))
-    by_alpha = torch.where((pairs.alpha <= settings.max_alpha) & (light.weight > 0), by_alpha, torch.zeros_like(by_alpha))
-    by_sigma = -pairs.alpha * by_alpha
-    dx, dy = pairs.offset.unbind(1)
-    conic = band.conic[pairs.owner]
-    columns = [
-        -(conic[:, 0] * dx + conic[:, 1] * dy) * by_sigma,
-        -(conic[:, 1] * dx + conic[:, 2] * dy) * by_sigma,
-        0.5 * dx * dx * by_sigma,
-        dx * dy * by_sigma,
-        0.5 * dy * dy * by_sigma,
-        pairs.fall * by_alpha,
-    ]
-    wide = torch.cat([torch.stack(columns, dim=1), light.weight[:, None] * seen], dim=1)
-    total = wide.new_zeros(band.rows.numel(), wide.shape[1]).index_add_(0, pairs.owner, wide)
-    return total[:, :2], total[:, 2:5], total[:, 5], total[:, 6:]
+    behind = (shaded.index_select(0, ends).index_select(0, pairs.pixel) - shaded[1:]).to(seen.dtype)  # what this pair dims
+    dx, dy, fall, alpha = pairs.values
+    free = (alpha <= settings.max_alpha) & (light.weight > 0)
+    by_alpha = torch.where(free, light.before * by_weight - behind / (1.0 - alpha.clamp(max=settings.max_alpha)), 0.0)
+    by_sigma = -alpha * by_alpha
+    along, down = dx * by_sigma, dy * by_sigma
+    columns = torch.stack([along, down, dx * along, dx * down, dy * down, fall * by_alpha])
+    x, y, xx, xy, yy, opacity = _per_splat(columns, pairs.owner, len(band.members))
+    _, _, conic_xx, conic_xy, conic_yy, _ = band.table
+    centre = torch.stack([-(conic_xx * x + conic_xy * y), -(conic_xy * x + conic_yy * y)], dim=1)
+    features = _per_splat(seen[:-1] * light.weight, pairs.owner, len(band.members))
+    return centre, torch.stack([0.5 * xx, xy, 0.5 * yy], dim=1), opacity, features.t()
+
+
+def _per_splat(values: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Sums (C, M) of values (C, P) over the pairs of each splat."""
+    return values.new_zeros(values.shape[0], count).scatter_add_(1, owner.expand_as(values), values)

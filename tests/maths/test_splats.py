@@ -71,7 +71,7 @@ def test_gradients_of_all_fourteen_numbers_are_those_of_finite_differences():
 
 @pytest.mark.parametrize("height, width, batch, channels", [(24, 24, 1, 3), (17, 40, 2, 5), (40, 17, 3, 1)])
 def test_every_channel_and_gradient_is_that_of_the_second_rasteriser(height, width, batch, channels):
-    scene, pose = cloud(150, seed=2, batch=batch, channels=channels), cameras(batch)
+    scene, pose = cloud(70, seed=2, batch=batch, channels=channels), cameras(batch)
     later = scene[0] + 0.05 * torch.randn(scene[0].shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     weights = torch.randn(batch, height, width, channels + 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     results = []
@@ -107,6 +107,12 @@ def test_the_budget_changes_neither_picture_nor_gradient(budget):
         results.append([seen.rgb, seen.alpha, seen.depth, *(leaf.grad for leaf in leaves)])
     for whole, banded in zip(*results):
         assert (whole - banded).abs().max() <= 1e-11 * whole.abs().max()
+
+
+def test_a_picture_does_not_depend_on_the_others_of_its_batch():
+    scene, pose = cloud(60, seed=13, batch=150, dtype=torch.float32), cameras(150, torch.float32)  # line 9600 of 64-pixel pictures
+    alone = picture_of([value[149:] for value in scene], [value[149:] for value in pose], 64, 16)
+    assert (picture_of(scene, pose, 64, 16).rgb[149:] - alone.rgb).abs().max() < 1e-6
 
 
 def test_the_order_of_the_gaussians_does_not_matter():
@@ -209,7 +215,7 @@ def test_an_empty_cloud_is_an_empty_picture_with_a_gradient_path(count, batch):
 
 def test_what_lies_beside_or_behind_is_not_drawn_and_has_no_gradient():
     scene = stacked(single(), single((50.0, 0.0, 0.0)), single((0.0, 0.0, 4.0)), single((0.0, 0.0, 2.9)), single((0.0, 0.0, 2.895)), single((float("nan"), 0.0, 0.0)),
-                    single(scale=float("inf")), single(opacity=float("nan")))
+                    single(scale=float("inf")), single(opacity=float("nan")), single(colour=(float("inf"), 0.0, 0.0)))
     leaves = [value.requires_grad_() for value in scene]
     seen = picture_of(leaves, front())
     alone = picture_of(single(), front())
@@ -265,10 +271,10 @@ def test_settings_that_mean_nothing_are_refused():
 def test_spherical_harmonics_are_orthonormal_and_have_the_signs_of_3dgs(degree):
     draws = torch.Generator().manual_seed(0)
     count = (degree + 1) ** 2
-    directions = torch.nn.functional.normalize(torch.randn(1, 200_000, 3, generator=draws, dtype=torch.float64), dim=-1)
+    directions = torch.nn.functional.normalize(torch.randn(1, 30_000, 3, generator=draws, dtype=torch.float64), dim=-1)
     basis = torch.stack([sh_colours(_one_coefficient(place, count, directions), directions, low=None)[0, :, 0] - 0.5 for place in range(count)])
     products = 4 * math.pi * (basis @ basis.T) / directions.shape[1]
-    assert (products - torch.eye(count, dtype=torch.float64)).abs().max() < 0.03
+    assert (products - torch.eye(count, dtype=torch.float64)).abs().max() < 0.06
     somewhere = torch.nn.functional.normalize(torch.tensor([[[1.0, 2.0, 3.0]]], dtype=torch.float64), dim=-1)
     signs = [float(sh_colours(_one_coefficient(place, count, somewhere), somewhere, low=None)[0, 0, 0] - 0.5 > 0) for place in range(count)]
     assert signs == [float(sign == "+") for sign in "+-+-+-+--++-+--+"[:count]]
