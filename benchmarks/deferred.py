@@ -10,7 +10,6 @@ from measure import alternate, finish, kept_bytes, relative_error, report
 
 from bloom4d.models.geometry.cameras import view_time_grid
 from bloom4d.models.render.backend import flushed_denormals
-from bloom4d.models.render.deferred import render_views
 from bloom4d.models.render.volume import VolumeRenderer
 
 SIZE, VIEWS = 64, 8
@@ -25,7 +24,7 @@ def main() -> None:
 
     def gradient(chunk):
         scene.zero_grad(set_to_none=True)
-        (render_views(renderer, scene, state, cameras, SIZE, SIZE, seed=3, chunk=chunk).rgb * weights).sum().backward()
+        (renderer.render_views(scene, state, cameras, SIZE, SIZE, seed=3, chunk=chunk).rgb * weights).sum().backward()
         return torch.cat([parameter.grad.flatten() for parameter in parameters])
 
     def largest(pieces):

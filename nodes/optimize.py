@@ -16,7 +16,7 @@ from ..models.optimize.workpiece import history_of
 from ..models.optimize.refine import Refinement
 from ..models.optimize.runs import Pace
 from ..models.optimize.stages import Backdrop, LearningRates, Stage
-from ..models.render.volume import VolumeRenderer
+from ..models.render.renderer import default_renderer
 from .cameras import number
 from .curves import curves_json, draw_curves
 from .host import paths
@@ -101,7 +101,7 @@ def run_inputs(steps: int) -> list:
         number("preview_interval", 10, 0, 3600, 0.5, "Seconds between preview pictures; 0 shows none."),
         number("checkpoint_interval", 30, 0, 86400, 0.5, "Seconds between checkpoints; 0 writes one at the end only.", advanced=True),
         number("time_budget", 0, 0, 100000, 0.1, "Minutes after which the stage ends early with what it has; 0 is no limit.", advanced=True),
-        RENDERER_4D.Input("renderer", optional=True, tooltip="How the field is rendered; a volume renderer of 48 samples by default."),
+        RENDERER_4D.Input("renderer", optional=True, tooltip="How the field is rendered. By default volumes at 48 samples per ray, and Gaussians as splats."),
     ]
 
 
@@ -146,7 +146,7 @@ class Bloom4DHybridSDSOptimizer(io.ComfyNode):
 
     @classmethod
     def execute(cls, field, stage, steps, seed, renderer=None, **plan):
-        renderer = renderer or VolumeRenderer()
+        renderer = renderer or default_renderer(field.field)
         scene = distil(field, stage, renderer, steps, seed, plan_of(**plan))
         return finished(scene, renderer, stage.sources)
 
@@ -188,7 +188,7 @@ class Bloom4DPhotometricRefinement(io.ComfyNode):
         cls, field, guidance, views, frames, level_start, level_end, denoising_steps, steps_per_round, pool, rays,
         rate_static, rate_dynamic, rate_decoder, steps, seed, renderer=None, **plan,
     ):  # fmt: skip
-        renderer = renderer or VolumeRenderer()
+        renderer = renderer or default_renderer(field.field)
         config = Refinement(
             cameras=replace(guidance.term.cameras, views=views, frames=frames),
             level=Schedule(level_start, level_end),

@@ -1,10 +1,13 @@
-"""Volume rendering: its settings, and pictures of a field."""
+"""Renderers and their settings, and pictures of a field."""
 
 import comfy.model_management
 from comfy_api.latest import io
 
 from ..models.render.frames import depth_picture, normal_picture, over, render_frames
 from ..models.render.occupancy import OccupancyConfig
+from ..models.render.splat_projection import SplatSettings
+from ..models.render.splat_renderer import SplatRenderer
+from ..models.render.renderer import Renderer, default_renderer
 from ..models.render.volume import VolumeRenderer, VolumeRendererConfig
 from .cameras import number
 from .field import hex_colour, option_of
@@ -15,6 +18,7 @@ from .sockets import CAMERAS_4D, FIELD_4D, RENDERER_4D
 
 CATEGORY = "4d/render"
 BEHIND = ("field", "colour")
+MOST_ALPHA = {"auto": {}, "0.99": {"max_alpha": 0.99}, "0.999": {"max_alpha": 0.999}}
 
 
 class Bloom4DVolumeRenderer(io.ComfyNode):
@@ -56,6 +60,27 @@ class Bloom4DVolumeRenderer(io.ComfyNode):
         return io.NodeOutput(VolumeRenderer(VolumeRendererConfig(samples=samples, bounds=bounds, occupancy=occupancy)))
 
 
+class Bloom4DSplatRenderer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DSplatRenderer",
+            display_name="Splat Renderer",
+            category=CATEGORY,
+            description="How fields of Gaussians are rendered: splatting exactly as gsplat does, with its kernels, our own or plain PyTorch, whichever runs here.",
+            search_aliases=["gaussian splatting", "gsplat", "3dgs renderer", "rasterizer"],
+            inputs=[
+                number("dilation", 0.3, 0, 10, 0.01, "Squared pixels by which every Gaussian is widened, so that none falls between pixels (3DGS: 0.3)."),
+                io.Combo.Input("max_alpha", options=list(MOST_ALPHA), default="auto", tooltip="Largest opacity of one Gaussian in a pixel. auto: the installed gsplat's, 0.999 without it; 0.99 is 3DGS's.", advanced=True),
+            ],
+            outputs=[RENDERER_4D.Output("renderer", tooltip="For an optimiser or Render Field, with a Gaussian Field.")],
+        )
+
+    @classmethod
+    def execute(cls, dilation, max_alpha):
+        return io.NodeOutput(SplatRenderer(SplatSettings(dilation=dilation, **MOST_ALPHA[max_alpha])))
+
+
 class Bloom4DRenderField(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -78,7 +103,7 @@ class Bloom4DRenderField(io.ComfyNode):
                     ],
                     tooltip="field: the field's own background, white where it has none.",
                 ),
-                RENDERER_4D.Input("renderer", optional=True, tooltip="How to render; 96 samples per ray by default."),
+                RENDERER_4D.Input("renderer", optional=True, tooltip="How to render. By default volumes at 96 samples per ray, and Gaussians as splats."),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The pictures, one per camera."),
@@ -91,7 +116,8 @@ class Bloom4DRenderField(io.ComfyNode):
     @classmethod
     def execute(cls, field, cameras, width, height, background=None, renderer=None):
         background = option_of("background", background, BEHIND)
-        renderer = renderer or VolumeRenderer(VolumeRendererConfig(samples=96, bounds="ball", occupancy=OccupancyConfig(times_per_slab=2)))
+        renderer = renderer or for_pictures(field.field)
+        renderer.check(field.field)
         resolved = resolve_cameras(cameras)
         colour = hex_colour(background["colour"]) if background["background"] == "colour" else None
         watch = HostCallback(total=len(resolved))
@@ -102,4 +128,11 @@ class Bloom4DRenderField(io.ComfyNode):
         return io.NodeOutput(*pictures)
 
 
-NODES = [Bloom4DVolumeRenderer, Bloom4DRenderField]
+def for_pictures(field) -> Renderer:
+    """The renderer that suits a field, with more samples than an optimisation takes."""
+    renderer = default_renderer(field)
+    fine = VolumeRendererConfig(samples=96, bounds="ball", occupancy=OccupancyConfig(times_per_slab=2))
+    return VolumeRenderer(fine) if isinstance(renderer, VolumeRenderer) else renderer
+
+
+NODES = [Bloom4DVolumeRenderer, Bloom4DSplatRenderer, Bloom4DRenderField]

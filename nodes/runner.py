@@ -21,7 +21,7 @@ from ..models.optimize.scene import Scene, describe_field
 from ..models.optimize.stages import Stage, Term
 from ..models.render.backend import OPERATIONS, choose
 from ..models.render.sheets import contact_sheet
-from ..models.render.volume import VolumeRenderer
+from ..models.render.renderer import Renderer
 from .guidance import PriorSource
 from .host import paths
 from .host.inference import gradients
@@ -58,7 +58,7 @@ def named_apart(terms: list[Term]) -> tuple[Term, ...]:
     return tuple(named)
 
 
-def run_id(scene: Scene, sources: tuple[PriorSource, ...], renderer: VolumeRenderer, *settings) -> str:
+def run_id(scene: Scene, sources: tuple[PriorSource, ...], renderer: Renderer, *settings) -> str:
     """The name of a run: a hash of everything that determines its result."""
     device = comfy.model_management.get_torch_device()
     backends = [choose(operation, device).name for operation in OPERATIONS]  # each rounds in its own way
@@ -66,8 +66,10 @@ def run_id(scene: Scene, sources: tuple[PriorSource, ...], renderer: VolumeRende
     return fingerprint(start, [source.identity() for source in sources], renderer.kind, renderer.config, *settings)
 
 
-def distil(scene: Scene, hosted: HostStage, renderer: VolumeRenderer, steps: int, seed: int, plan: RunPlan) -> Scene:
+def distil(scene: Scene, hosted: HostStage, renderer: Renderer, steps: int, seed: int, plan: RunPlan) -> Scene:
     """Run or resume one stage of score distillation; the scene's field is copied, never changed."""
+    renderer.check(scene.field)
+    hosted.stage.regularisers.check(scene.field)
 
     def begin(local: Scene, priors: list, chunk: int) -> Distiller:
         return Distiller(local, hosted.stage, priors, renderer, steps, seed, chunk)
@@ -76,8 +78,9 @@ def distil(scene: Scene, hosted: HostStage, renderer: VolumeRenderer, steps: int
     return work(scene, hosted.sources, begin, name, plan)
 
 
-def refine(scene: Scene, source: PriorSource, config: Refinement, renderer: VolumeRenderer, steps: int, seed: int, plan: RunPlan) -> Scene:
+def refine(scene: Scene, source: PriorSource, config: Refinement, renderer: Renderer, steps: int, seed: int, plan: RunPlan) -> Scene:
     """Run or resume a photometric refinement; the scene's field is copied, never changed."""
+    renderer.check(scene.field)
 
     def begin(local: Scene, priors: list, chunk: int) -> Refiner:
         return Refiner(local, priors[0], renderer, config, steps, seed, chunk)
@@ -142,7 +145,7 @@ def loss_map(scene: Scene) -> dict:
     return {"loss": varied[0] if varied else (losses[0] if losses else [])}
 
 
-def picture_of(scene: Scene, renderer: VolumeRenderer) -> Tensor:
+def picture_of(scene: Scene, renderer: Renderer) -> Tensor:
     """A contact sheet (1, H, W, 3): four views in rows, six times in columns."""
     with gradients(), torch.no_grad():
         device = comfy.model_management.get_torch_device()

@@ -7,14 +7,16 @@ host's cache between prompts, so a node never changes one that it receives.
 from comfy_api.latest import io
 
 FIELD_4D = io.Custom("FIELD_4D")
-"""An optimisable scene (x, t) -> density and colour, with its configuration and the history of the stages that made it.
+"""An optimisable scene with its configuration and the history of the stages that made it: (x, t) -> density and colour, or
+Gaussians that move.
 
 Optimisers chain: field in, new field out. Rests on the CPU between nodes. Turned into pictures by Render Field, into a host
 MESH batch by Isosurface, into a file by Save Field.
 """
 
 RENDERER_4D = io.Custom("RENDERER_4D")
-"""A frozen configuration of what turns a scene into pictures; it holds no tensor. An optimiser without one renders volumes."""
+"""A frozen configuration of what turns a scene into pictures; it holds no tensor. An optimiser without one
+renders volumes, and Gaussians as splats."""
 
 GUIDANCE_4D = io.Custom("GUIDANCE_4D")
 """One term of a loss: a prior (host MODEL, VAE, conditioning), its weight, camera sampler, resolution and noise schedule."""

@@ -25,8 +25,10 @@ def isosurface(field, times: Tensor, resolution: int = 96, threshold: float = NE
     """Extract the surface of `field` (a `fields.field.Field`) in [-radius, radius]^3 at each of `times` (T,).
 
     `resolution` cells per axis; the surface is closed where it meets the border. Raises ValueError when a time has no surface
-    at `threshold`, with the highest density there is.
+    at `threshold`, with the highest density there is, and for a field without a density.
     """
+    if not callable(getattr(field, "density", None)):
+        raise ValueError(f"A surface is where a density crosses a threshold, and a field of {field.kind} has none. Connect a Hash Field, or turn the Gaussians into a mesh with Splat to Mesh.")
     surfaces = [_at(field, time, resolution, threshold, radius) for time in times]
     vertex_counts, face_counts = (torch.tensor([len(surface[part]) for surface in surfaces]) for part in (0, 1))
     vertices, faces, colours = (torch.nn.utils.rnn.pad_sequence(parts, batch_first=True) for parts in zip(*surfaces))

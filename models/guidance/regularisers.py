@@ -28,6 +28,11 @@ class Regularisers:
     z_variance: Schedule = constant(0.0)
     orientation: Schedule = constant(0.0)
 
+    def check(self, field: Field) -> None:
+        """ValueError for a penalty that this field can not have."""
+        if (self.orientation.first or self.orientation.last) and not callable(getattr(field, "density", None)):
+            raise ValueError(f'The penalty "orientation" looks at a density, and a field of {field.kind} has none. Set it to 0 in the stage.')
+
     def weights(self, step: int, steps: int) -> dict[str, float]:
         """The weights that are not 0 at this step."""
         weights = {name: getattr(self, name).at(step, steps) for name in ("opaque", "sparsity", "z_variance", "orientation")}

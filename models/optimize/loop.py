@@ -11,7 +11,7 @@ from ..guidance.mixing import draw_term
 from ..guidance.prior import Prior
 from ..guidance.regularisers import penalty
 from ..guidance.seeds import derive, generator
-from ..render.deferred import RenderedViews, render_views
+from ..render.deferred import RenderedViews
 from .checkpoint import Checkpoint
 from .memory import smaller_chunk
 from .scene import Scene
@@ -95,7 +95,7 @@ class Distiller:
         height, width = term.resolution.at(self.step, self.steps)
         work.optimiser.train_only(term.trains)
         chunk = self.chunk if len(cameras) * height * width > self.chunk else 0
-        views = render_views(work.renderer, work.field, work.occupancy, cameras, height, width, derive(*keys, "jitter"), chunk)
+        views = work.renderer.render_views(work.field, work.state, cameras, height, width, derive(*keys, "jitter"), chunk)
         pictures, alpha = views.rgb, views.opacity
         if not prior.accepts_alpha:
             pictures, alpha = views.over(self._behind(views, generator(*keys, "backdrop"))), torch.ones_like(alpha)

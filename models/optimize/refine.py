@@ -19,7 +19,6 @@ from ..guidance.noise import guided, noise_from_denoised, per_item
 from ..guidance.prior import Prior
 from ..guidance.schedules import Schedule
 from ..guidance.seeds import derive, generator
-from ..render.deferred import render_views
 from .checkpoint import Checkpoint
 from .memory import smaller_chunk
 from .scene import Scene
@@ -86,13 +85,10 @@ class Pool:
         new = Pool(pictures, cameras.camera_to_world, cameras.fov_y, cameras.times)
         return Pool(*(torch.cat([old, fresh])[-most:] for old, fresh in zip(vars(self).values(), vars(new).values())))
 
-    def rays(self, count: int, draws: torch.Generator) -> tuple[Tensor, ...]:
-        """Origins, directions, times and colours of `count` random pixels."""
-        number, height, width = self.pictures.shape[:3]
-        pixel = torch.randint(number * height * width, (count,), generator=draws).to(self.times.device)
-        cameras = Cameras(self.camera_to_world, self.fov_y, self.times)
-        origins, directions, times = cameras.rays(height, width)
-        return origins[pixel], directions[pixel], times[pixel], self.pictures.reshape(-1, 4)[pixel]
+    @property
+    def cameras(self) -> Cameras:
+        """Those of the pictures."""
+        return Cameras(self.camera_to_world, self.fov_y, self.times)
 
 
 class Refiner:
@@ -154,7 +150,7 @@ class Refiner:
         work, config = self.work, self.config
         cameras = config.cameras.sample(generator(*work.keys(TERM, "cameras"))).to(work.device)
         with torch.no_grad():
-            views = render_views(work.renderer, work.field, work.occupancy, cameras, *self.prior.native_size, derive(*work.keys(TERM, "jitter")), self.chunk)
+            views = work.renderer.render_views(work.field, work.state, cameras, *self.prior.native_size, derive(*work.keys(TERM, "jitter")), self.chunk)
             seen = self.prior.accepts_alpha
             latents = self.prior.encode(views.rgb if seen else views.over(views.rgb.new_ones(3)), views.opacity if seen else torch.ones_like(views.opacity))
             rgb, alpha = self.prior.decode(redraw(latents, cameras, self.prior, level, config, generator(*work.keys(TERM, "noise"))))
@@ -164,17 +160,17 @@ class Refiner:
         """Squared error of random rays, as a gradient in the parameters."""
         work = self.work
         draws = generator(*work.keys(TERM, "rays"))
-        origins, directions, times, target = pool.rays(self.config.rays, draws)
         work.optimiser.train_only(tuple(work.optimiser.roles))
-        seen = work.renderer.render(work.field, work.occupancy, origins, directions, times, draws)
+        pixel, rgb, opacity = work.renderer.render_pixels(work.field, work.state, pool.cameras, *pool.pictures.shape[1:3], self.config.rays, draws)
+        target = pool.pictures.reshape(-1, 4)[pixel]
         if self.prior.accepts_alpha:
-            difference = torch.cat([seen.rgb, seen.opacity[:, None]], dim=1) - target
+            difference = torch.cat([rgb, opacity[:, None]], dim=1) - target
         else:
-            difference = seen.rgb + (1.0 - seen.opacity[:, None]) - target[:, :3]  # drawn over white, judged over white
+            difference = rgb + (1.0 - opacity[:, None]) - target[:, :3]  # drawn over white, judged over white
         loss = difference.square().mean()
         loss.backward()
         value = float(loss.detach())
-        return {"loss": value, "gradient_norm": float(difference.detach().norm()), "opacity": float(seen.opacity.detach().mean()), "non_finite": 0}
+        return {"loss": value, "gradient_norm": float(difference.detach().norm()), "opacity": float(opacity.detach().mean()), "non_finite": 0}
 
     def scene(self) -> Scene:
         """The field as it is now, with its history."""

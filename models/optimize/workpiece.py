@@ -1,4 +1,4 @@
-"""A field under work: its copy, optimiser, occupancy and history, and how all of it is stored and restored."""
+"""A field under work: its copy, optimiser, renderer state and history, and how all of it is stored and restored."""
 
 import copy
 import math
@@ -10,7 +10,6 @@ from ..formats.configs import read_value
 from ..formats.tensors import mismatch
 from ..geometry.cameras import view_time_grid
 from ..guidance.seeds import generator
-from ..render.occupancy import OccupancyState
 from ..render.sheets import contact_sheet
 from .checkpoint import Checkpoint
 from .history import StageHistory
@@ -33,7 +32,7 @@ class Workpiece:
         self.renderer, self.steps, self.seed = renderer, steps, seed
         self.field = scene.field.clone()
         self.optimiser = RoleOptimiser(self.field, rates, weight_decay)
-        self.occupancy = renderer.new_state(self.field)
+        self.state = renderer.new_state(self.field)
         self.history = StageHistory(name, terms, steps, seed, rates, tuple(self.optimiser.roles))
         self.step, self.in_a_row, self.empty, self.consistent = 0, 0, 0, True
 
@@ -57,7 +56,7 @@ class Workpiece:
         return ", ".join([*parts, f"{skipped} steps skipped"] if skipped else parts)
 
     def apply(self, rows: list[dict]) -> None:
-        """Write a finished step into the state: parameters, occupancy, history, counters; then stop a hopeless run.
+        """Write a finished step into the state: parameters, renderer state, history, counters; then stop a hopeless run.
 
         A step whose gradients are not finite, or one of whose rows has NaN for its loss, changes no parameter.
         """
@@ -69,7 +68,7 @@ class Workpiece:
             self.optimiser.clear()
             self.in_a_row += 1
             self.history.skipped.append(self.step)
-        self.renderer.update(self.field, self.occupancy, self.step, generator(*self.keys("occupancy")), self.step / self.steps)
+        self.renderer.update(self.field, self.state, self.step, generator(*self.keys("occupancy")), self.step / self.steps)
         for row in rows:
             self.history.add(step=self.step, **row)
         self.empty = self.empty + 1 if max(row["opacity"] for row in rows) < EMPTY_OPACITY else 0
@@ -95,14 +94,14 @@ class Workpiece:
 
     def preview(self) -> Tensor:
         """A small sheet (1, H, W, 3): views in rows, times in columns."""
-        return contact_sheet(self.field, self.renderer, self.occupancy, view_time_grid(3, 4).to(self.device), 3)
+        return contact_sheet(self.field, self.renderer, self.state, view_time_grid(3, 4).to(self.device), 3)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict]:
-        """Parameters, moments, occupancy and history; there is no generator state, because every step seeds its own."""
+        """Parameters, moments, renderer state and history; there is no generator state, because every step seeds its own."""
         parts = {
             "field": self.field.state_dict(),
             "adam": self.optimiser.tensors(),
-            "occupancy": self.occupancy.tensors(),
+            "occupancy": self.state.tensors(),
             "history": self.history.tensors(),
         }
         tensors = {f"{head}.{name}": value for head, part in parts.items() for name, value in part.items()}
@@ -129,15 +128,15 @@ class Workpiece:
         self.step = checkpoint.step
 
     def _restore(self, parts: dict[str, dict[str, Tensor]], values: dict) -> None:
-        """The parameters, moments, occupancy and counters; ValueError in a clause when one of them does not fit."""
-        for name, wanted in (("field", self.field.state_dict()), ("occupancy", self.occupancy.tensors())):
+        """The parameters, moments, renderer state and counters; ValueError in a clause when one of them does not fit."""
+        for name, wanted in (("field", self.field.state_dict()), ("occupancy", self.state.tensors())):
             if problem := mismatch(parts.get(name, {}), wanted):
                 raise ValueError(f"{name}: {problem}")
         self.in_a_row, self.empty = (read_value(int, values.get(name), name) for name in ("in_a_row", "empty"))
         self.optimiser.load(parts.get("adam", {}))
         self.field.load_state_dict(parts["field"])
-        now = self.occupancy.tensors()
-        self.occupancy = OccupancyState(**{name: value.to(self.device, now[name].dtype) for name, value in parts["occupancy"].items()})
+        now = self.state.tensors()
+        self.state = type(self.state)(**{name: parts["occupancy"][name].to(self.device, value.dtype) for name, value in now.items()})
 
     def _same_terms(self, history: StageHistory, checkpoint: Checkpoint) -> StageHistory:
         if history.terms != self.history.terms:

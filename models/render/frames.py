@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..fields.field import Field
 from ..geometry.cameras import Cameras
-from .deferred import render_views
 
 RAYS_AT_ONCE = 1 << 15
 
@@ -33,7 +32,7 @@ def render_frames(
     Normals cost as much as several pictures more: leave them out where nobody looks at them.
     """
     state = renderer.new_state(field)
-    device = state.opacity.device
+    device = next(field.parameters()).device
     frames = []
     for index in range(len(cameras)):
         frames.append(_one(field, renderer, state, cameras.select(slice(index, index + 1)).to(device), height, width, normals))
@@ -44,16 +43,11 @@ def render_frames(
 
 
 def _one(field: Field, renderer, state, camera: Cameras, height: int, width: int, with_normals: bool) -> tuple[Tensor | None, ...]:
-    views = render_views(renderer, field, state, camera, height, width, None, RAYS_AT_ONCE)
-    normals = _normals(field, renderer, state, camera, height, width) if with_normals else None
+    views = renderer.render_views(field, state, camera, height, width, None, RAYS_AT_ONCE)
+    normals = renderer.normal_views(field, state, camera, height, width) if with_normals else None
     background = field.background(views.directions.reshape(-1, 3))
     depth = torch.where(views.opacity > 1e-3, views.depth / views.opacity.clamp_min(1e-3), 0.0)
     return views.rgb, views.opacity, depth, normals, None if background is None else background.view(1, height, width, 3)
-
-
-def _normals(field: Field, renderer, state, camera: Cameras, height: int, width: int) -> Tensor:
-    rays = [part.split(RAYS_AT_ONCE) for part in camera.rays(height, width)]
-    return torch.cat([renderer.render_normals(field, state, *part) for part in zip(*rays)]).view(1, height, width, 3)
 
 
 def over(frames: Frames, colour: tuple[float, float, float] | None) -> Tensor:

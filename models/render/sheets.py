@@ -6,16 +6,14 @@ from torch.nn import functional
 
 from ..fields.field import Field
 from ..geometry.cameras import Cameras
-from .deferred import render_views
-from .occupancy import OccupancyState
 
 TILE = 40  # pixels rendered per side; a preview must cost no more than a step
 
 
 @torch.no_grad()
-def contact_sheet(field: Field, renderer, state: OccupancyState, cameras: Cameras, views: int, tile: int = TILE, enlarge: int = 3) -> Tensor:
+def contact_sheet(field: Field, renderer, state, cameras: Cameras, views: int, tile: int = TILE, enlarge: int = 3) -> Tensor:
     """A sheet (1, H, W, 3) over white: `views` rows, times in columns. Cameras run time slowest, as `view_time_grid` makes them."""
-    pictures = render_views(renderer, field, state, cameras, tile, tile, None, 1 << 15)
+    pictures = renderer.render_views(field, state, cameras, tile, tile, None, 1 << 15)
     background = field.background(pictures.directions.reshape(-1, 3))
     behind = pictures.rgb.new_ones(3) if background is None else background.view(pictures.rgb.shape)
     shown = pictures.over(behind).clamp(0.0, 1.0).movedim(-1, 1)  # (T V, 3, H, W)

@@ -8,10 +8,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..fields.field import Field
+from ..geometry.cameras import Cameras
 from ..geometry.rays import ray_ball, ray_box
 from .backend import equip
+from .deferred import RenderedViews, render_in_parts, trained
 from .occupancy import OccupancyConfig, OccupancyGrid, OccupancyState
 
+RAYS_AT_ONCE = 1 << 15  # of normals
 COARSE = 4  # samples skipped together where nothing is near
 
 
@@ -78,9 +81,15 @@ class VolumeRenderer:
         reach = 0.5 * COARSE * config.step
         self.occupancy = OccupancyGrid(config.occupancy, config.radius, config.step, reach, ball=config.bounds == "ball")
 
+    def check(self, field: Field) -> None:
+        """ValueError for a field without a density along rays."""
+        if not callable(getattr(field, "density", None)):
+            raise ValueError(f"A volume renderer needs a density along rays, and a field of {field.kind} has none. Connect a Splat Renderer, or a Hash Field.")
+
     def new_state(self, field: Field, generator: torch.Generator | None = None) -> OccupancyState:
         """An occupancy grid that already knows where `field` is empty, so that the very first render is fast. From here on the
         field encodes by the backend of its device."""
+        self.check(field)
         parameter = next(parameter for group in field.roles().values() for parameter in group)
         equip(field, parameter.device)
         state = self.occupancy.new_state(parameter)
@@ -91,6 +100,43 @@ class VolumeRenderer:
         """Refresh `state` in place when `step` is due; `progress` in [0, 1] is the finished fraction of the current stage."""
         if step % self.config.occupancy.every == 0:
             self.occupancy.update(field, state, generator, progress)
+
+    def render_views(
+        self, field: Field, state: OccupancyState, cameras: Cameras, height: int, width: int, seed: int | None = None, chunk: int = 0
+    ) -> RenderedViews:
+        """Pictures of all `cameras`.
+
+        `seed` places the samples at random within their steps (training); None puts them in the middle. `chunk` rays at a time; 0
+        or at least all of them keeps the graph of a single render, otherwise see `render_in_parts`.
+        """
+        origins, directions, times = cameras.rays(height, width)
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        rays = (origins, directions, times, self.jitter(origins, generator))
+        parts = -(-len(origins) // chunk) if 0 < chunk < len(origins) else 1
+
+        def render(*part: Tensor) -> tuple[list[Tensor], int]:
+            seen = self.render_jittered(field, state, *part)
+            return [seen.rgb, seen.opacity, seen.depth, seen.z_variance], seen.samples
+
+        (rgb, opacity, depth, z_variance), samples = render_in_parts(render, rays, parts, trained(field))
+        shape = (len(cameras), height, width)
+        return RenderedViews(
+            rgb.reshape(*shape, 3), opacity.view(shape), depth.view(shape), z_variance.view(shape), directions.view(*shape, 3), samples
+        )
+
+    def render_pixels(
+        self, field: Field, state: OccupancyState, cameras: Cameras, height: int, width: int, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`count` random pixels of the cameras' pictures: their flat numbers (R,), colour (R, 3) and opacity (R,)."""
+        pixel = torch.randint(len(cameras) * height * width, (count,), generator=generator).to(cameras.times.device)
+        origins, directions, times = (values[pixel] for values in cameras.rays(height, width))
+        seen = self.render(field, state, origins, directions, times, generator)
+        return pixel, seen.rgb, seen.opacity
+
+    def normal_views(self, field: Field, state: OccupancyState, cameras: Cameras, height: int, width: int) -> Tensor:
+        """`render_normals` of whole pictures: (N, H, W, 3)."""
+        rays = [part.split(RAYS_AT_ONCE) for part in cameras.rays(height, width)]
+        return torch.cat([self.render_normals(field, state, *part) for part in zip(*rays)]).view(len(cameras), height, width, 3)
 
     def render(
         self,

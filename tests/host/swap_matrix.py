@@ -14,11 +14,14 @@ SMALL = {
     "Bloom4DHashField": {"size": "custom", "size.static_levels": 2, "size.static_finest": 16, "size.dynamic_levels": 2, "size.dynamic_finest": 16, "size.table": 10, "size.hidden": 8},
     "Bloom4DSingleGridField": {"size": "custom", "size.levels": 2, "size.finest": 16, "size.table": 10, "size.hidden": 8},
     "Bloom4DLoadField": {"path": OUT_OF_A_FILE},
+    "Bloom4DGaussianField": {"count": 100, "motion": "custom", "motion.channels": 4, "motion.resolution": 4, "motion.time_nodes": 3, "motion.hidden": 8},
     "Bloom4DVolumeRenderer": {"samples": 8, "occupancy_resolution": 8, "time_slabs": 2},
     "Bloom4DEmbeddedPriorLoader": {"prior": demo.PRIOR},
     "Bloom4DVideoSDSGuidance": {"cameras": {"views": 1, "frames": 3}},
 }
 """Values that make a node small or name its file; "cameras": of the sampler in front of it."""
+OF_GAUSSIANS = {"Bloom4DGaussianField", "Bloom4DSplatRenderer"}
+"""Fields that only these renderers draw, and renderers that draw nothing else; all others hold a density."""
 GUIDANCE_SIZE = {"width": 16, "height": 16, "model_size": 64}
 STOCK_PRIORS = {"Stable Diffusion 2.1": ("CheckpointLoaderSimple", {"ckpt_name": "tiny_sd21.safetensors"})}
 """The host's own loaders that stand for real models, with the synthetic file that they read."""
@@ -53,6 +56,11 @@ class Pair:
     renderer: str
     guidance: str
     prior: Prior
+
+    @property
+    def fits(self) -> bool:
+        """Whether it should run; otherwise it must refuse."""
+        return self.prior.belongs_together and (self.field in OF_GAUSSIANS) == (self.renderer in OF_GAUSSIANS)
 
     def __str__(self) -> str:
         return f"{self.field} x {self.renderer} x {self.guidance} x {self.prior}"

@@ -66,13 +66,13 @@ def failures(server, infos, pairs) -> dict:
 
 def test_what_belongs_together_runs_and_the_rest_refuses_in_one_line(matrix_server, infos, ours, record_property):
     pairs = swap_matrix.matrix(ours)
-    together, apart = ([pair for pair in pairs if pair.prior.belongs_together == whole] for whole in (True, False))
+    together, apart = ([pair for pair in pairs if pair.fits == whole] for whole in (True, False))
     assert failures(matrix_server, infos, together) == {}
     refusals = {str(pair): outcome(matrix_server, infos, [pair]) for pair in apart}
     assert bad_refusals(refusals) == {}
     counts = [len(swap_matrix.sources(ours, kind)) for kind in ("FIELD_4D", "RENDERER_4D", "GUIDANCE_4D")]
     whole = sum(prior.belongs_together for prior in swap_matrix.combinations(swap_matrix.priors(ours)))
-    record_property("summary", f"swap matrix of {counts[0]} (field) x {counts[1]} (renderer) x {counts[2]} (guidance) x {whole} (prior): {len(together)} ran, {len(apart)} with a foreign VAE or CLIP refused in one line")
+    record_property("summary", f"swap matrix of {counts[0]} (field) x {counts[1]} (renderer) x {counts[2]} (guidance) x {whole} (prior): {len(together)} ran, {len(apart)} with a foreign VAE or CLIP, or a renderer of another kind of field, refused in one line")
 
 
 def bad_refusals(refusals: dict) -> dict:

@@ -6,7 +6,6 @@ from bloom4d.models.fields.background import BackgroundConfig
 from bloom4d.models.fields.hash_field import HashField, HashFieldConfig
 from bloom4d.models.fields.hash_grid import HashGridConfig
 from bloom4d.models.geometry.cameras import view_time_grid
-from bloom4d.models.render.deferred import render_views
 from bloom4d.models.render.occupancy import OccupancyConfig
 from bloom4d.models.render.volume import VolumeRenderer, VolumeRendererConfig
 
@@ -35,7 +34,7 @@ def gradients(field, chunk, seed=5, seen=None):
     field.zero_grad()
     field.distant.requires_grad_(False)  # a role that is frozen, among the parameters
     cameras = view_time_grid(VIEWS, 1).to(torch.float64)
-    views = render_views(RENDERER, field, RENDERER.new_state(field), cameras, SIZE, SIZE, seed, chunk)
+    views = RENDERER.render_views(field, RENDERER.new_state(field), cameras, SIZE, SIZE, seed, chunk)
     weights = torch.randn(views.rgb.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     loss = (views.over(torch.ones(3, dtype=torch.float64)) * weights).sum() + views.opacity.square().sum() + views.depth.sum() + views.z_variance.sum()
     loss.backward()
@@ -57,7 +56,7 @@ def test_pictures_are_equal_and_keep_no_graph_of_samples(field):
     gradients(field, 0, seen=seen)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
         cameras = view_time_grid(VIEWS, 1).to(torch.float64)
-        views = render_views(RENDERER, field, RENDERER.new_state(field), cameras, SIZE, SIZE, seed=5, chunk=7)
+        views = RENDERER.render_views(field, RENDERER.new_state(field), cameras, SIZE, SIZE, seed=5, chunk=7)
     assert torch.allclose(views.rgb, seen[0].rgb, atol=1e-12) and views.samples == seen[0].samples and sum(kept) == 0
     assert torch.allclose(views.depth, seen[0].depth, atol=1e-12) and views.directions.shape == (VIEWS, SIZE, SIZE, 3)
 
@@ -72,5 +71,5 @@ def test_without_gradient_chunks_render_the_same(field):
     cameras = view_time_grid(VIEWS, 2).to(torch.float64)
     with torch.no_grad():
         state = RENDERER.new_state(field)
-        one, other = (render_views(RENDERER, field, state, cameras, SIZE, SIZE, None, chunk) for chunk in (0, 5))
+        one, other = (RENDERER.render_views(field, state, cameras, SIZE, SIZE, None, chunk) for chunk in (0, 5))
     assert torch.allclose(one.rgb, other.rgb, atol=1e-12) and not other.rgb.requires_grad

@@ -15,6 +15,7 @@ from bloom4d.models.optimize.history import StageHistory
 from bloom4d.models.optimize.loop import Distiller
 from bloom4d.models.optimize.scene import Scene
 from bloom4d.models.optimize.stages import STILL_ROLES, Backdrop, LearningRates, Stage
+from bloom4d.models.render.volume import VolumeRenderer
 
 
 def distiller(stage=None, scene=None, steps=20, seed=1, prior=None, **settings) -> Distiller:
@@ -139,7 +140,7 @@ def test_chunks_give_the_same_step():
 def test_out_of_memory_halves_the_chunk_and_repeats_the_step(monkeypatch):
     reference, job = distiller(), distiller()
     reference.advance()
-    original, sizes = loop.render_views, []
+    original, sizes = VolumeRenderer.render_views, []
 
     def scarce(renderer, field, state, cameras, height, width, seed, chunk):
         sizes.append((seed, chunk))
@@ -147,7 +148,7 @@ def test_out_of_memory_halves_the_chunk_and_repeats_the_step(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(renderer, field, state, cameras, height, width, seed, chunk)
 
-    monkeypatch.setattr(loop, "render_views", scarce)
+    monkeypatch.setattr(VolumeRenderer, "render_views", scarce)
     job.advance()
     assert [chunk for _, chunk in sizes] == [0, 512] and len({seed for seed, _ in sizes}) == 1
     assert job.work.history.columns["level"] == reference.work.history.columns["level"] and job.step == 1
@@ -155,7 +156,7 @@ def test_out_of_memory_halves_the_chunk_and_repeats_the_step(monkeypatch):
     def hopeless(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop, "render_views", hopeless)
+    monkeypatch.setattr(VolumeRenderer, "render_views", hopeless)
     with pytest.raises(torch.OutOfMemoryError, match="^CUDA out of memory$"):  # never wrapped
         job.advance()
     assert job.step == 1 and job.consistent
@@ -165,7 +166,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
     def broken(*arguments):
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(loop, "render_views", broken)
+    monkeypatch.setattr(VolumeRenderer, "render_views", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         distiller().advance()
 

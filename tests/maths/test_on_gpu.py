@@ -28,7 +28,6 @@ from bloom4d.models.optimize.roles import RoleOptimiser
 from bloom4d.models.optimize.runs import Pace, run
 from bloom4d.models.optimize.scene import Scene
 from bloom4d.models.optimize.stages import LearningRates
-from bloom4d.models.render.deferred import render_views
 from bloom4d.models.render.frames import render_frames
 from bloom4d.models.render.mesh import rasterise
 from bloom4d.models.render.sheets import contact_sheet
@@ -115,7 +114,7 @@ def test_occupancy_takes_the_same_cells_with_the_same_numbers():
 def test_volume_renders_and_their_gradients(chunk):
     def outcome(device):
         field, renderer, cameras = moving_field().to(device), tiny_renderer(), view_time_grid(2, 3).to(device, torch.float64)
-        views = render_views(renderer, field, renderer.new_state(field), cameras, 12, 12, seed=4, chunk=chunk)
+        views = renderer.render_views(field, renderer.new_state(field), cameras, 12, 12, seed=4, chunk=chunk)
         weights = torch.randn(views.rgb.shape, generator=seeded(5), dtype=torch.float64).to(device)
         regularisers = penalty({"opaque": 0.1, "sparsity": 0.1, "z_variance": 1.0, "orientation": 1.0}, views, cameras, field)
         ((views.rgb * weights).sum() + views.depth.sum() + regularisers).backward()

@@ -13,7 +13,6 @@ from bloom4d.models.optimize.checkpoint import CheckpointStore
 from bloom4d.models.optimize.refine import Pool, Refinement, Refiner, redraw
 from bloom4d.models.optimize.runs import Pace, run
 from bloom4d.models.optimize.stages import LearningRates
-from bloom4d.models.render.deferred import render_views
 
 CONFIG = Refinement(
     CameraSampler(views=2, frames=2, **RIG),
@@ -58,24 +57,19 @@ def test_redrawing_gaussian_data_follows_the_probability_flow(flow):
     assert (drawn - GaussianOracle(mean, variance).denoise(z, a, b)).abs().max() > 0.1  # one step is only the mean
 
 
-def test_the_pool_keeps_the_newest_pictures_with_their_rays():
+def test_the_pool_keeps_the_newest_pictures_with_their_cameras():
     grid = view_time_grid(2, 3)
     pool = Pool(torch.zeros(0, 4, 4, 4), torch.zeros(0, 4, 4), torch.zeros(0), torch.zeros(0))
     for value in (1.0, 2.0):
         pool = pool.add(torch.full((6, 4, 4, 4), value), grid, 8)
     assert pool.pictures[:, 0, 0, 0].tolist() == [1.0] * 2 + [2.0] * 6 and len(pool.times) == 8
-    pool = replace(pool, pictures=torch.arange(8 * 16.0).view(8, 4, 4, 1).expand(-1, -1, -1, 4))
-    origins, directions, times, colours = pool.rays(50, torch.Generator().manual_seed(2))
-    every = Cameras(pool.camera_to_world, pool.fov_y, pool.times).rays(4, 4)
-    pixel = colours[:, 0].long()
-    for drawn, expected in zip((origins, directions, times), every):
-        assert torch.equal(drawn, expected[pixel])
+    assert torch.equal(pool.cameras.camera_to_world, pool.camera_to_world) and torch.equal(pool.cameras.times, pool.times)
 
 
 def error(scene, prior_size=16) -> float:
     renderer, grid = tiny_renderer(), view_time_grid(3, 3)
     with torch.no_grad():
-        views = render_views(renderer, scene.field, renderer.new_state(scene.field), grid, 16, 16)
+        views = renderer.render_views(scene.field, renderer.new_state(scene.field), grid, 16, 16)
     return float((torch.cat([views.rgb, views.opacity[..., None]], -1).movedim(-1, 1) - ball_pictures(grid, 16)).square().mean())
 
 

@@ -10,13 +10,14 @@ import torch
 from test_refine import CONFIG, drawing_prior
 from toy_scenes import ball_prior, term, tiny_renderer, tiny_scene
 
-from bloom4d.models.optimize import checkpoint, refine
+from bloom4d.models.optimize import checkpoint
 from bloom4d.models.optimize.checkpoint import KEPT, CheckpointStore, drop_finished
 from bloom4d.models.optimize.loop import Distiller
 from bloom4d.models.optimize.refine import Refiner
 from bloom4d.models.optimize.runs import Pace, run
 from bloom4d.models.optimize.stages import LearningRates, Stage
 from bloom4d.models.optimize.workpiece import MOST_SKIPPED
+from bloom4d.models.render.volume import VolumeRenderer
 
 RATES = LearningRates(static=1e-2, dynamic=1e-2, decoder=1e-3)
 
@@ -110,7 +111,7 @@ def test_a_spoiled_round_is_drawn_again_by_a_resumed_run(tmp_path):
 def test_refinement_out_of_memory_halves_the_chunk_and_repeats_the_step(monkeypatch):
     reference, job = refiner(steps=1), refiner(steps=1)
     reference.advance()
-    original, chunks = refine.render_views, []
+    original, chunks = VolumeRenderer.render_views, []
 
     def scarce(renderer, field, state, cameras, height, width, seed, chunk):
         chunks.append(chunk)
@@ -118,7 +119,7 @@ def test_refinement_out_of_memory_halves_the_chunk_and_repeats_the_step(monkeypa
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(renderer, field, state, cameras, height, width, seed, chunk)
 
-    monkeypatch.setattr(refine, "render_views", scarce)
+    monkeypatch.setattr(VolumeRenderer, "render_views", scarce)
     job.advance()
     assert chunks == [0, 512] and job.step == 1
     assert torch.allclose(job.pool.pictures, reference.pool.pictures, atol=1e-5)
@@ -127,7 +128,7 @@ def test_refinement_out_of_memory_halves_the_chunk_and_repeats_the_step(monkeypa
     def hopeless(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(refine, "render_views", hopeless)
+    monkeypatch.setattr(VolumeRenderer, "render_views", hopeless)
     with pytest.raises(torch.OutOfMemoryError, match="^CUDA out of memory$"):
         refiner().advance()
 
