@@ -46,8 +46,9 @@ class Splats:
     """The M Gaussians of a batch that touch its pictures: sorted by picture, then by depth (equal depths by their number).
 
     index (M,) int64: place in the flattened (B, N). view (M,) int64. centre (M, 2) pixels. conic (M, 3): the inverse
-    covariance's xx, xy, yy. opacity (M,). features (M, F): what is composited. box (4, M) int64: first and last column, first and
-    last row of the pixels that it may reach, inside the picture.
+    covariance's xx, xy, yy. opacity (M,). features (M, F): what is composited. reach (M,): half the squared Mahalanobis distance
+    at which alpha has fallen to the threshold. box (4, M) int64: first and last column, first and last row of the pixels that it
+    may reach, inside the picture.
     """
 
     index: Tensor
@@ -56,6 +57,7 @@ class Splats:
     conic: Tensor
     opacity: Tensor
     features: Tensor
+    reach: Tensor
     box: Tensor
 
 
@@ -141,7 +143,7 @@ def project(
     shape = positions, rotations, scales
     with torch.no_grad():
         everything = footprints(*(value.reshape(-1, value.shape[-1]) for value in shape), *_own(camera_to_world, fov_y, count), height, width, settings.dilation)
-        index, box, radii = _seen(everything, opacities.reshape(-1), colours.reshape(-1, colours.shape[-1]), count, height, width, settings)
+        index, box, reach, radii = _seen(everything, opacities.reshape(-1), colours.reshape(-1, colours.shape[-1]), count, height, width, settings)
     view = index // max(count, 1)
     chosen = [value.reshape(-1, value.shape[-1]).index_select(0, index) for value in shape]
     cameras = camera_to_world.index_select(0, view), fov_y.index_select(0, view)
@@ -157,7 +159,7 @@ def project(
     xx, xy, yy = seen.covariance.unbind(1)
     conic = torch.stack([yy, -xy, xx], dim=1) / seen.determinant()[:, None]
     opacity = opacities.reshape(-1).index_select(0, index)
-    splats = Splats(index, view, centre, conic, opacity, torch.cat(features, dim=1), box)
+    splats = Splats(index, view, centre, conic, opacity, torch.cat(features, dim=1), reach, box)
     return Projection(splats, centres, radii.view(batch, count))
 
 
@@ -167,7 +169,7 @@ def _own(camera_to_world: Tensor, fov_y: Tensor, count: int) -> tuple[Tensor, Te
 
 
 def _seen(prints: Footprints, opacity: Tensor, colours: Tensor, count: int, height: int, width: int, settings: SplatSettings) -> tuple[Tensor, ...]:
-    """Numbers of the Gaussians that may touch a picture, in compositing order; their boxes (4, M); all radii (B N,)."""
+    """Numbers of the Gaussians that may touch a picture, in compositing order; their boxes (4, M) and reach (M,); all radii (B N,)."""
     xx, xy, yy = prints.covariance.unbind(1)
     reach = torch.log(opacity.clamp(max=1.0) / settings.alpha_threshold).clamp(max=0.5 * REACH**2)  # NaN stays NaN
     box = _boxes(prints, reach, height, width)
@@ -179,7 +181,7 @@ def _seen(prints: Footprints, opacity: Tensor, colours: Tensor, count: int, heig
     index = drawn.nonzero()[:, 0]
     index = index[torch.argsort(prints.depth[index], stable=True)]
     index = index[torch.argsort(index // max(count, 1), stable=True)]
-    return index, box[:, index].long(), radii
+    return index, box[:, index].long(), reach[index], radii
 
 
 def _boxes(prints: Footprints, reach: Tensor, height: int, width: int) -> Tensor:
