@@ -87,6 +87,15 @@ function viewerWidget(node, name) {
   return { widget };
 }
 
+/** A subgraph was entered or left: see takePlace. */
+async function placeViewers() {
+  for (const node of app.canvas.graph?.nodes ?? []) {
+    if (!node.bloom4dViewer) continue;
+    const [{ takePlace }, viewer] = [await viewerModule("node"), await node.bloom4dViewer];
+    if (viewer) setTimeout(() => takePlace(node, viewer.root), 200);
+  }
+}
+
 async function showView(node, output) {
   const viewer = await node.bloom4dViewer;
   if (viewer) (await viewerModule("node")).executed(viewer, output);
@@ -123,6 +132,7 @@ app.registerExtension({
     api.addEventListener("execution_error", showReason);
     api.addEventListener("execution_start", clearTexts);
     api.addEventListener("bloom4d.forming", showForming);
+    app.canvas.canvas.addEventListener("litegraph:set-graph", placeViewers);
     app.queuePrompt = showRejections(app.queuePrompt);
   },
 });

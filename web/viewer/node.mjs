@@ -3,6 +3,7 @@
 const version = new URL(import.meta.url).search;
 const { Viewer } = await import(`./viewer.mjs${version}`);
 const KEPT = "bloom4d_view"; // among the node's properties
+const PATIENCE = 200; // milliseconds that the page has to put a new element into its place by itself
 
 /**
  * Put a viewer into `root`.
@@ -24,7 +25,19 @@ export function attach(node, root, held, api) {
   chain(node, "onConfigure", restore); // undo, paste, another tab: the node is made anew and hears of no run
   chain(node, "onRemoved", () => viewer.dispose());
   restore();
+  setTimeout(() => takePlace(node, root), PATIENCE);
   return viewer;
+}
+
+/**
+ * "Nodes 2.0" leaves the element of a node in its place when another graph has a node of the same number there: ours takes it.
+ * @param {object} node a node of the graph that is open
+ * @param {HTMLElement} root its viewer
+ */
+export function takePlace(node, root) {
+  root.dataset.node = node.id;
+  const stale = [...document.querySelectorAll(".bloom4d-viewer")].find((other) => other !== root && other.dataset.node === root.dataset.node);
+  if (stale && !root.isConnected) stale.replaceWith(root);
 }
 
 function query({ filename, subfolder = "", type = "temp", stamp = "" }) {

@@ -78,6 +78,7 @@ export class Viewer {
 
   dispose() {
     this.turn += 1;
+    this.shown = false;
     cancelAnimationFrame(this.frame);
     this.resized.disconnect();
     this.seen.disconnect();
