@@ -28,7 +28,8 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 
 import environment  # noqa: E402  (needs the version checked above)
 
-EXTRAS = {"run": (), "table": (), "node": ("cluster",), "ui": (), "setup": (), "test": ("test", "train", "metrics", "cluster"), "train": ("train",), "ablate": ()}
+EXTRAS = {"run": ("fast",), "table": ("fast",), "node": ("fast", "cluster"), "ui": ("fast",), "setup": ("fast",), "ablate": ("fast",),
+          "test": ("fast", "test", "train", "metrics", "cluster"), "train": ("fast", "train")}  # the same in all but the rare ones, so that one set-up serves
 
 
 def extras_of(command, arguments):

@@ -2,11 +2,14 @@
 
 import importlib
 import logging
+from pathlib import Path
 
+import folder_paths
 from comfy_api.latest import ComfyExtension
 
+from ..models.render.backend import keep_kernels_in
 from . import replacements
-from .host.paths import register_model_folder
+from .host.paths import MODEL_FOLDER, register_model_folder
 from .host.provenance import mark_prompt
 
 MODULES = ("environment", "prior", "field", "gaussian_field", "cameras", "render", "guidance", "optimize", "files", "procedural", "metrics", "gaussians", "gaussian_tools", "toy_motion", "viewer", "exports", "imports", "construct")
@@ -24,6 +27,7 @@ class Bloom4DExtension(ComfyExtension):
 
     async def get_node_list(self):
         register_model_folder()  # before the schemas list its files
+        keep_kernels_in(Path(folder_paths.get_system_user_directory(MODEL_FOLDER)) / "kernels")
         modules = [importlib.import_module(f".{name}", __package__) for name in MODULES]
         nodes = [node for module in modules for node in module.NODES]
         logging.info(modules[0].summary(len(nodes)))

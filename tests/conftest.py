@@ -1,7 +1,9 @@
 """Everything tests share: the pack as the package `bloom4d`, the host's modules in process, no network but loopback."""
 
+import getpass
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import compat  # noqa: E402
 import offline  # noqa: E402
 import pack  # noqa: E402
 
+os.environ.setdefault("WARP_CACHE_PATH", str(Path(tempfile.gettempdir()) / f"bloom4d_test_kernels_{getpass.getuser()}"))  # compiled once for all hosts
 offline.install()
 pack.load_pack()
 if compat.needed():

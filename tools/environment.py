@@ -131,6 +131,10 @@ def prepare_existing(tree: Path, given: str | None) -> Ready:
 # ---- our own environment
 
 
+ONLY_FASTER = ("fast",)
+"""Optional groups without which everything runs, so that a machine for which they have no build is set up all the same."""
+
+
 def prepare_own(extras=()) -> Ready:
     python = VENV / PYTHON_IN_VENV
     wanted = fingerprint(extras)
@@ -153,8 +157,18 @@ def build_own(python: Path, extras):
         host_archive.fetch(python, TREE, DATA / "download", log)
     host_archive.check_version(TREE)
     packages = [*install.read_requirements(TREE / "requirements.txt"), *install.read_requirements(ROOT / "requirements.txt"),
-                *(name for extra in extras for name in read_extra(extra))]
+                *(name for extra in extras if extra not in ONLY_FASTER for name in read_extra(extra))]
     install.complete(python, [line for line in packages if not install.is_torch(line)], has_nvidia(), log, say, check_disk)
+    for line in (name for extra in extras if extra in ONLY_FASTER for name in read_extra(extra)):
+        add_if_possible(python, line, log)
+
+
+def add_if_possible(python: Path, line: str, log: Path):
+    """Install a package that only makes things faster; why it can't be is said, and all goes on."""
+    try:
+        install.complete(python, [line], has_nvidia(), log, say, check_disk)
+    except SetupError as error:
+        say(f"going on without {line}, which only makes things faster: {str(error).splitlines()[0]}")
 
 
 def make_venv(python: Path):

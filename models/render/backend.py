@@ -10,9 +10,11 @@ import importlib.util
 import logging
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -60,6 +62,8 @@ TWINS = (
 
 REFERENCES = {"hash grid": encode, "splats": splats_torch.composite}
 PROOFS = {"hash grid": proofs.hash_grid, "splats": proofs.splats}
+
+kernel_folder: Path | None = None  # where compiled kernels are kept; None: warp's own place
 
 _lock = threading.RLock()  # a host may render in one thread while another asks for the table
 _proved: dict[tuple[str, str, str], str] = {}
@@ -130,6 +134,16 @@ def equip(module: nn.Module, device: torch.device) -> None:
     for part in module.modules():
         if isinstance(part, HashGrid):
             part.encoder = implementation("hash grid", device)
+
+
+def keep_kernels_in(folder: Path) -> None:
+    """Keep compiled kernels in `folder`, or, where nothing can be written, in a temporary one; before the first is needed."""
+    global kernel_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kernel_folder = folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="bloom4d_kernels_"))
+    except OSError:
+        kernel_folder = Path(tempfile.mkdtemp(prefix="bloom4d_kernels_"))
 
 
 def used() -> dict[str, str]:

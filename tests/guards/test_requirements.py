@@ -6,6 +6,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import environment
 import pytest
 from rooms import ROOT
 
@@ -63,6 +64,21 @@ def frozen(host_tree, tmp_path_factory):
 def test_resolver_keeps_every_package_of_the_host(frozen):
     answer = resolve(requirement_lines(), frozen)
     assert answer.returncode == 0, answer.stderr[-1500:]
+
+
+@pytest.mark.parametrize("extra", ["fast"])
+def test_resolver_keeps_every_package_of_the_host_with_an_extra(frozen, extra):
+    answer = resolve([*requirement_lines(), *environment.read_extra(extra)], frozen)
+    assert answer.returncode == 0, answer.stderr[-1500:]
+
+
+def test_nothing_but_requirements_goes_into_a_foreign_comfyui(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(environment.install, "missing", lambda python, lines: asked.extend(lines) or [])
+    monkeypatch.setattr(environment, "probe", lambda python: {"mend": False, "cpu": True})
+    monkeypatch.setattr(environment, "python_of", lambda tree, given: Path(sys.executable))
+    environment.prepare_existing(tmp_path, None)
+    assert asked == requirement_lines()
 
 
 def test_a_requirement_that_moves_a_package_is_found(frozen):

@@ -209,6 +209,29 @@ def test_extras_are_those_of_the_project_file():
         assert environment.read_extra(name)
 
 
+def test_what_only_makes_things_faster_stops_no_set_up(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def complete(python, packages, *_):
+        calls.append(packages)
+        if packages == environment.read_extra("fast"):
+            raise SetupError("no build of warp-lang for this machine\nmore")
+
+    monkeypatch.setattr(install, "complete", complete)
+    monkeypatch.setattr(environment, "TREE", tmp_path)
+    monkeypatch.setattr(environment, "make_venv", lambda python: None)
+    monkeypatch.setattr(environment.host_archive, "check_version", lambda tree: None)
+    (tmp_path / "main.py").touch()
+    (tmp_path / "requirements.txt").write_text("aiohttp\n")
+    environment.build_own(Path(sys.executable), ("fast", "test"))
+    assert "aiohttp" in calls[0] and "pytest" in calls[0] and not any("warp" in line for line in calls[0])
+    assert "going on without warp-lang" in capsys.readouterr().out and len(calls) == 2
+
+
+def test_the_fast_extra_is_pinned_below_the_next_major_version():
+    assert environment.read_extra("fast") == ["warp-lang>=1.19,<2"]
+
+
 # ---- where ComfyUI is
 
 

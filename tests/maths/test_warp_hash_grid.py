@@ -1,6 +1,7 @@
 """The warp twin of the hash grid against the reference: indexing bit for bit, values to 1e-5, gradients to 1e-4."""
 
 import copy
+import os
 import subprocess
 import sys
 import threading
@@ -187,6 +188,32 @@ def test_processes_may_compile_at_once_and_say_nothing(tmp_path):
     assert [answer[0].split() for answer in answers] == [["True"], ["True"]], answers
     assert [answer[1] for answer in answers] == ["", ""]
     assert any(tmp_path.rglob("*.o"))
+
+
+FOLDER = """
+import logging, pathlib, sys; sys.path.insert(0, {tools!r}); import pack; pack.load_pack()
+logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
+from bloom4d.models.render import backend
+backend.keep_kernels_in(pathlib.Path(sys.argv[1]))
+backend.choose("hash grid")
+print(list(backend.kernel_folder.rglob("*.o")) != [])
+"""
+
+
+def test_kernels_are_kept_where_the_host_says_and_compiling_is_announced_once(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name not in ("WARP_CACHE_PATH", "BLOOM4D_BACKEND")}
+    command = [sys.executable, "-c", FOLDER.format(tools=str(ROOT / "tools")), str(tmp_path / "kernels")]
+    said = [subprocess.run(command, env=environment, capture_output=True, text=True).stdout.splitlines() for _ in range(2)]
+    assert said[0] == ["Bloom4D: compiling its kernels, once: seconds for a CPU, up to a minute for a GPU", "Bloom4D: hash grid on cpu by warp", "True"]
+    assert said[1] == said[0][1:]
+
+
+def test_a_folder_that_can_not_be_made_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(backend, "kernel_folder", None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+    backend.keep_kernels_in(tmp_path / "file" / "kernels")
+    assert backend.kernel_folder.is_dir() and backend.kernel_folder.parent == tmp_path
 
 
 def test_a_grid_in_double_precision_is_the_reference_after_equipping():
