@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Callable
@@ -149,6 +147,9 @@ def _draw_shards(config: PriorDatasetConfig, ranges: list[range], paths: list[Pa
     if processes == 1:
         yield from map(_draw_shard, [config] * len(ranges), ranges, paths)
         return
+    import multiprocessing  # only training draws in processes: ComfyUI's start need not load them
+    from concurrent.futures import ProcessPoolExecutor
+
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:  # children keep the loaded pack
         yield from pool.map(_draw_shard, [config] * len(ranges), ranges, paths)
 

@@ -30,8 +30,9 @@ def state() -> tuple[bool, str]:
 
 
 def wanted(device: torch.device) -> bool:
-    """Whether `device`'s meshes are drawn here. Raises ValueError when the user asked for it and it is not installed."""
-    if device.type != "cuda" or os.environ.get(OPT_IN, "").strip() != "1":
+    """Whether `device`'s meshes are drawn here; never where BLOOM4D_BACKEND asks for torch. ValueError when the user asked for it and it is not installed."""
+    asked = os.environ.get(OPT_IN, "").strip() == "1" and os.environ.get("BLOOM4D_BACKEND", "").strip().lower() != "torch"
+    if device.type != "cuda" or not asked:
         return False
     if importlib.util.find_spec("nvdiffrast") is None:
         raise ValueError(f"{OPT_IN}=1 asks for nvdiffrast, which is not installed. Install it from its repository, or unset the variable.")

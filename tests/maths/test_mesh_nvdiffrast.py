@@ -95,6 +95,9 @@ def test_it_is_asked_for_and_only_on_cuda(monkeypatch):
     assert not mesh_nvdiffrast.wanted(torch.device("cpu"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert mesh_nvdiffrast.state() == (False, "not installed")
+    monkeypatch.setenv("BLOOM4D_BACKEND", "torch")
+    assert not mesh_nvdiffrast.wanted(torch.device("cuda"))
+    monkeypatch.delenv("BLOOM4D_BACKEND")
     with pytest.raises(ValueError, match="not installed. Install it from its repository, or unset"):
         mesh_nvdiffrast.wanted(torch.device("cuda"))
 
