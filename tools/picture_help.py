@@ -118,6 +118,20 @@ def merge(nodes):
     return drawing.strips([(name, shown(nodes, cloud)[0]) for name, cloud in (("first", clouds[0]), ("second", clouds[1]), ("merged", both))])
 
 
+def splat_renderer(nodes):
+    from bloom4d.models.geometry.cameras import CameraPath
+    from bloom4d.models.render.splats import render_gaussians
+
+    crowd = walker(nodes, motion="static", parts=3000, bands=False)
+    rows = []
+    for dilation in (0.0, 0.3, 3.0):
+        settings = nodes("SplatRenderer", dilation=dilation)[0].config
+        clip = render_gaussians(crowd, CameraPath(frames=3, turns=0.3, distance=2.2).cameras(), 48, 48, settings)
+        large = torch.nn.functional.interpolate(clip.over(torch.ones(3)).movedim(-1, 1), scale_factor=3, mode="nearest").movedim(1, -1)
+        rows.append((f"dilation {dilation:g}, at 48 pixels", large))
+    return drawing.strips(rows)
+
+
 def camera_path(nodes):
     kinds = {"orbit and time": {}, "frozen at time 0.5": {"time_start": 0.5, "time_end": 0.5}, "turns 0: time alone": {"turns": 0.0}, "turns -0.5": {"turns": -0.5}}
     cells = []
@@ -157,6 +171,7 @@ PICTURES = {
     "RetimeGaussians": retime,
     "TransformGaussians": transform,
     "MergeGaussians": merge,
+    "SplatRenderer": splat_renderer,
     "CameraPath": camera_path,
     "CameraSampler": camera_sampler,
     "HybridSDSOptimizer": committed("docs/text_to_4d_flower_blooming.png", 560, 0.66),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import mesh_nvdiffrast
-from .silhouettes import Edges, antialias
+from .silhouettes import NEAR, Edges, antialias
 
 EMPTY = torch.iinfo(torch.int64).max
 
@@ -60,7 +60,7 @@ def to_screen(vertices: Tensor, camera_to_world: Tensor, fov_y: Tensor, height: 
 
 
 def visible(
-    screen: Tensor, faces: Tensor, height: int, width: int, near: float = 1e-2, pair_budget: int = 1 << 17
+    screen: Tensor, faces: Tensor, height: int, width: int, near: float = NEAR, pair_budget: int = 1 << 17
 ) -> Visible:
     """The nearest face at every pixel centre.
 

@@ -31,6 +31,7 @@ from bloom4d.models.optimize.stages import LearningRates
 from bloom4d.models.render.frames import render_frames
 from bloom4d.models.render.mesh import rasterise
 from bloom4d.models.render.sheets import contact_sheet
+from bloom4d.models.render.silhouettes import edges_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU; none is here")
 
@@ -146,15 +147,17 @@ def test_isosurface():
     same(found.colours, expected.colours, 1e-5)
 
 
-def test_mesh_rasteriser_and_its_gradients():
+@pytest.mark.parametrize("smooth", [False, True], ids=["inside", "silhouettes"])
+def test_mesh_rasteriser_and_its_gradients(smooth):
     polar, angle = torch.linspace(0, math.pi, 24, dtype=torch.float64), torch.arange(32, dtype=torch.float64)[:, None] * (2 * math.pi / 32)
     ball = torch.stack(torch.broadcast_tensors(polar.sin() * angle.sin(), -polar.cos() + 0 * angle, polar.sin() * angle.cos()), -1).view(1, -1, 3)
     angles = (torch.tensor([value], dtype=torch.float64) for value in (0.4, 0.3, 3.0))
     pose, fov = orbit(*angles), torch.tensor([0.7], dtype=torch.float64)
 
     def outcome(device):
-        vertices = (0.7 * ball).to(device).requires_grad_()
-        drawn = rasterise(vertices, grid_faces(1, 32, 24, True).to(device), ball[0].to(device), pose.to(device), fov.to(device), 48, 48)
+        vertices, faces = (0.7 * ball).to(device).requires_grad_(), grid_faces(1, 32, 24, True).to(device)
+        edges = edges_of(faces) if smooth else None
+        drawn = rasterise(vertices, faces, ball[0].to(device), pose.to(device), fov.to(device), 48, 48, edges=edges)
         weights = torch.randn(drawn.attributes.shape, generator=seeded(6), dtype=torch.float64).to(device)
         return drawn, torch.autograd.grad((drawn.attributes * weights).sum(), vertices)[0]
 
