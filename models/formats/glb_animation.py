@@ -4,6 +4,7 @@ The host's own exporter writes one static file per time, without normals, roughn
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -118,8 +119,10 @@ def _animation(made: Glb, channels: list[tuple[int, str, str, np.ndarray, np.nda
 
 
 def _morph(made: Glb, frames: list[MeshFrame], fps: float, unlit: bool) -> None:
-    base, count = frames[0], len(frames)
     coloured = colours_change(frames)
+    if coloured:
+        frames = [replace(frame, colours=_with_alpha(frame.colours)) for frame in frames]
+    base, count = frames[0], len(frames)
     start = _parts(base, unlit, coloured)
     moved = [{name: values - start[name] for name, values in _parts(frame, unlit, coloured).items()} for frame in frames[1:]]
     targets = [{name: made.accessor(values, VERTICES) for name, values in parts.items()} for parts in moved]
@@ -129,6 +132,11 @@ def _morph(made: Glb, frames: list[MeshFrame], fps: float, unlit: bool) -> None:
     if targets:
         weights = np.eye(count)[:, 1:].ravel()  # each time is the base or one whole target
         _animation(made, [(node, "weights", "LINEAR", np.arange(count) / fps, weights)])
+
+
+def _with_alpha(colours: np.ndarray) -> np.ndarray:
+    """Colours with an alpha of 1 where they have none: three.js (r184) compiles no shader for morphed colours of three components."""
+    return colours if colours.shape[1] == 4 else np.concatenate([colours, np.ones_like(colours[:, :1])], 1)
 
 
 def _parts(frame: MeshFrame, unlit: bool, coloured: bool) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -96,7 +96,7 @@ class _Document:
         if len(targets) != times - 1:
             raise ValueError(f"it claims {times} times and holds {len(targets) + 1}")
         _affordable(times * len(base.vertices))
-        return [base, *(self._moved(base, target) for target in targets)]
+        return _without_alpha([base, *(self._moved(base, target) for target in targets)])
 
     def _moved(self, base: MeshFrame, target: dict) -> MeshFrame:
         move = self._array(target["POSITION"], like=base.vertices)
@@ -162,10 +162,16 @@ class _Document:
         return self.blob[start : start + length]
 
 
+def _without_alpha(frames: list[MeshFrame]) -> list[MeshFrame]:
+    """Without the alpha that morphed colours were given, where it says nothing."""
+    opaque = all(frame.colours is not None and frame.colours.shape[1] == 4 and bool((frame.colours[:, 3] == 1).all()) for frame in frames)
+    return [replace(frame, colours=frame.colours[:, :3]) for frame in frames] if opaque else frames
+
+
 def _affordable(count: int) -> None:
     """ValueError for more vertices and corners over all times than are read: many times may share one array of a small file."""
     if count > MOST_VERTICES:
-        raise ValueError(f"it unpacks to {count} vertices over all times, and at most {MOST_VERTICES} are read")
+        raise ValueError(f"it has {count} vertices over all times, and at most {MOST_VERTICES} are read")
 
 
 def _number(value) -> bool:
