@@ -56,6 +56,7 @@ class Twin:
 KERNELS = "our kernels, CPU and CUDA"
 TWINS = (
     Twin("hash grid", "warp", "warp", "warp_hash_grid", "encode", KERNELS),
+    Twin("splats", "gsplat", "gsplat", "splats_gsplat", "composite", "unverified: no machine of ours with gsplat has run it; it agreed with the reference here"),
     Twin("splats", "warp", "warp", "splats_warp", "composite", KERNELS),
 )
 """In order of preference for each operation; the plain torch reference stands behind them all."""

@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from splat_scenes import cloud
 from toy_scenes import RIG, ball_prior, hybrid_stage, tiny_renderer, tiny_scene
 from untrained import untrained_prior
 
@@ -29,7 +30,11 @@ from bloom4d.models.optimize.runs import Pace, run
 from bloom4d.models.optimize.scene import Scene
 from bloom4d.models.optimize.stages import LearningRates
 from bloom4d.models.render.frames import render_frames
+from bloom4d.models.gaussians.dynamic import DynamicGaussians
+from bloom4d.models.render import backend, splats
 from bloom4d.models.render.mesh import rasterise
+from bloom4d.models.render.splat_projection import SplatSettings
+from bloom4d.models.render.splat_renderer import SplatRenderer
 from bloom4d.models.render.sheets import contact_sheet
 from bloom4d.models.render.silhouettes import edges_of
 
@@ -127,6 +132,54 @@ def test_volume_renders_and_their_gradients(chunk):
         same(getattr(views, name).detach(), getattr(expected, name).detach())
     for name, gradient in wanted.items():
         same(gradients[name], gradient, 1e-7)
+
+
+def splat_outcome(device, name, dtype=torch.float64, **settings):
+    """Maps of two pictures of 500 Gaussians each and the gradients of all attributes, by the backend of this name."""
+    leaves = [value.to(device, dtype).requires_grad_() for value in cloud(500, seed=1, batch=2, size=0.05)]
+    cameras = view_time_grid(2, 1).to(device, dtype)
+    later = leaves[0].detach() + 0.05
+    seen = splats.rasterise(*leaves, cameras.camera_to_world, cameras.fov_y, 37, 50, SplatSettings(**settings), later, backend=name)
+    maps = torch.cat([seen.rgb, seen.alpha[..., None], seen.depth[..., None], seen.flow], dim=-1)
+    weights = torch.randn(maps.shape, generator=seeded(5), dtype=torch.float64).to(maps)
+    return maps.detach(), torch.autograd.grad((maps * weights).sum(), leaves)
+
+
+@pytest.mark.parametrize("budget", [1 << 28, 1 << 17])
+def test_splats_and_their_gradients(budget):
+    (maps, gradients), (expected, wanted) = (splat_outcome(device, "torch", bytes_at_once=budget) for device in (GPU, CPU))
+    same(maps, expected)
+    for gradient, other in zip(gradients, wanted):
+        same(gradient, other, 1e-8)
+
+
+@pytest.mark.parametrize("name", [twin.name for twin in backend.TWINS if twin.operation == "splats"])
+def test_fast_splats_agree_with_the_reference(name):
+    row = next(row for row in backend.rows("splats", GPU) if row.name == name)
+    if not row.usable:
+        pytest.skip(f"{name}: {row.reason}")
+    (maps, gradients), (expected, wanted) = splat_outcome(GPU, name, torch.float32), splat_outcome(CPU, "torch")
+    off = (maps.cpu() - expected).abs() > 1e-4 * expected.abs().max()
+    assert off.any(dim=-1).double().mean() < 1e-3  # pixels with a pair at a threshold, which rounding puts on either side
+    for gradient, other in zip(gradients, wanted):
+        assert (gradient.cpu() - other).norm() < 1e-2 * other.norm()
+
+
+@pytest.mark.parametrize("chunk", [0, 200])
+def test_fields_of_gaussians_and_their_gradients(chunk):
+    def outcome(device):
+        field = DynamicGaussians(generator=seeded(0), count=300).to(device, torch.float64)
+        cameras, renderer = view_time_grid(2, 3).to(device, torch.float64), SplatRenderer()
+        views = renderer.render_views(field, renderer.new_state(field), cameras, 12, 12, None, chunk)
+        (views.rgb.square().sum() + views.depth.sum() + views.z_variance.sum()).backward()
+        return views, {name: parameter.grad for name, parameter in field.named_parameters() if parameter.grad is not None}
+
+    (views, gradients), (expected, wanted) = outcome(GPU), outcome(CPU)
+    assert views.samples == expected.samples > 0 and gradients.keys() == wanted.keys()
+    for name in ("rgb", "opacity", "depth", "z_variance"):
+        same(getattr(views, name).detach(), getattr(expected, name).detach(), 1e-8)
+    for name in (name for name, gradient in wanted.items() if gradient.numel()):
+        same(gradients[name], wanted[name], 1e-7)
 
 
 def test_frames_with_normals_and_sheets_come_back_to_the_cpu():

@@ -8,6 +8,7 @@ import torch
 from splat_scenes import FOV, cloud, dense, front, single, stacked
 
 from bloom4d.models.geometry.cameras import orbit
+from bloom4d.models.render.backend import rows
 from bloom4d.models.render.splat_projection import SplatSettings
 from bloom4d.models.gaussians.gaussians import SH_DC, Gaussians4D
 from bloom4d.models.geometry.cameras import Cameras
@@ -23,7 +24,7 @@ def cameras(batch=1, dtype=torch.float64):
 
 
 def picture_of(scene, pose, height=33, width=33, settings=EXACT, **more):
-    return rasterise(*scene, *pose, height, width, settings, **more)
+    return rasterise(*scene, *pose, height, width, settings, **{"backend": "torch", **more})
 
 
 def test_one_round_gaussian_has_its_colour_at_the_centre_and_its_width_in_pixels():
@@ -90,10 +91,11 @@ def _maps(seen):
     return seen.rgb, seen.alpha, seen.depth, seen.flow
 
 
-def test_single_precision_is_that_of_the_second_rasteriser_in_double():
+@pytest.mark.parametrize("backend", [row.name for row in rows("splats") if row.usable])
+def test_single_precision_is_that_of_the_second_rasteriser_in_double(backend):
     scene, pose = cloud(400, seed=4, size=0.06), cameras()
     wanted = dense(*scene, *pose, 48, 48)
-    found = picture_of([value.float() for value in scene], [value.float() for value in pose], 48, 48)
+    found = picture_of([value.float() for value in scene], [value.float() for value in pose], 48, 48, backend=backend)
     assert (found.rgb - wanted[0]).abs().max() < 2e-5 and (found.alpha - wanted[1]).abs().max() < 2e-5
 
 

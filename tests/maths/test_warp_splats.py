@@ -154,5 +154,5 @@ def test_it_renders_under_inference_mode_and_double_precision_goes_to_the_refere
 
 
 def test_a_name_that_is_no_backend_of_splats_is_refused():
-    with pytest.raises(ValueError, match='splats can not run by "fortran". Choose warp or torch'):
+    with pytest.raises(ValueError, match='splats can not run by "fortran". Choose gsplat or warp or torch'):
         rasterise(*cloud(3), *(value.double() for value in cameras()), 8, 8, EXACT, backend="fortran")
