@@ -130,6 +130,22 @@ def test_every_fault_of_the_metrics_demo_is_found(demo_server):
     assert markdown.startswith("| result | phenomenon (higher) |") and "| another of its kind | **1** |" in markdown
 
 
+def test_an_orbit_video_becomes_gaussians_that_are_shown_measured_and_saved(demo_server):
+    prompt = demo.smoke("orbit_video_to_4d_gaussians_demo")
+    run = demo_server.run(prompt)
+    assert reached(run) == set(prompt)
+    construct = demo.titled(prompt, "Construct")
+    assert demo.steps_of(run, prompt, "Construct")[-1] == demo.STEPS + 2
+    said = [event.data["text"] for event in run.of("text") if event.data["node"] == construct]
+    assert said and "Gaussians" in said[-1] and construct in {event.data["node_id"] for event in run.of("preview")}
+    assert "the static orbit shows time 0 from 4 sides" in run.outputs[construct]["text"][0]
+    scores, = run.outputs[demo.titled(prompt, "Measure")]["scores"]
+    assert scores["values"]["PSNR"] > 10
+    assert run.outputs[demo.titled(prompt, "Play it")]["bloom4d_view"][0]["type"] == "temp"
+    kinds = {entry["filename"].rsplit(".", 1)[1] for entry in files(run) if entry["type"] == "output"}
+    assert {"json", "mp4", "ply", "safetensors"} <= kinds
+
+
 def test_a_saved_field_is_measured_on_a_grid_of_views_and_times(demo_server, first_run, text_to_4d):
     from tiny_judges import tiny_clip
 
