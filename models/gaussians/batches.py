@@ -8,7 +8,7 @@ from torch import Tensor
 from .frames import turned
 from .gaussians import Gaussians4D
 from .harmonics import MOST_DEGREE
-from .tools import even_times
+from .tools import compact, even_times
 
 SMALLEST = 1e-8  # of a standard deviation: logarithms of it are finite
 WIDTHS = {"positions": 3, "scales": 3, "rotations": 4, "opacities": 1}
@@ -54,7 +54,7 @@ def from_batch(batch: dict[str, Tensor], counts: Tensor | None = None) -> Gaussi
         "opacities": opacities.clamp(0.0, 1.0),
         "harmonics": parts["sh"][:, :, :coefficients],
     }
-    return turned(Gaussians4D(**{name: _once(value) for name, value in values.items()}, times=even_times(frames)))
+    return turned(compact(Gaussians4D(**values, times=even_times(frames))))
 
 
 def _checked_shapes(batch: dict[str, Tensor]) -> tuple[int, int]:
@@ -110,6 +110,3 @@ def _unit(rotations: Tensor) -> Tensor:
     unturned = rotations.new_tensor([1.0, 0.0, 0.0, 0.0])
     return torch.where(length > 1e-12, rotations / length.clamp_min(1e-12), unturned)
 
-
-def _once(value: Tensor) -> Tensor:
-    return value[:1].clone() if bool((value == value[:1]).all()) else value

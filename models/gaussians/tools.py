@@ -23,6 +23,12 @@ def resampled(gaussians: Gaussians4D, frames: int) -> Gaussians4D:
     return gaussians if frames == 0 else sample_times(gaussians, even_times(frames))
 
 
+def compact(gaussians: Gaussians4D) -> Gaussians4D:
+    """The same Gaussians with every attribute that is equal at all times kept once."""
+    same = {name: value[:1].clone() for name, value in gaussians.attributes().items() if value.shape[0] > 1 and bool((value == value[:1]).all())}
+    return replace(gaussians, **same)
+
+
 def pick_time(gaussians: Gaussians4D, time: float) -> Gaussians4D:
     """One frame: the Gaussians as they are at `time` in [0, 1]."""
     return replace(sample_times(gaussians, torch.tensor([time])), times=torch.zeros(1).to(gaussians.times))
