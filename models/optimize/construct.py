@@ -37,10 +37,11 @@ class ConstructConfig:
     """How to construct. Defaults are B6's: 6,000 coarse and 3,000 fine steps, still and moving pictures 1 : 1 in the coarse ones.
 
     `pictures` and `driving`: frames per step. `still_fine`: share of still pictures in the fine phase (0: moving ones only).
-    `moves_from`: share of the coarse phase after which the deformation takes part. Densification begins at step
-    `densify_from`, comes every `densify_every` steps and ends in the middle of the fine phase. `reset_at`: share of the coarse
-    phase at which opacities are reset, 0 never. `patience`: steps of the fine phase without progress after which it ends, 0
-    never. Depth is smoothed on `patches` of `patch` pixels a side.
+    The deformation takes part from the first step on: still pictures are pictures of time 0, and a cloud that is fitted to
+    all times at once without it smears (tried: 6 dB behind until it moves). Densification begins at step `densify_from`, comes
+    every `densify_every` steps and ends in the middle of the fine phase. `reset_at`: share of the coarse phase at which
+    opacities are reset, 0 never. `patience`: steps of the fine phase without progress after which it ends, 0 never. Depth is
+    smoothed on `patches` of `patch` pixels a side.
     """
 
     coarse: int = 6000
@@ -48,7 +49,6 @@ class ConstructConfig:
     pictures: int = 4
     driving: int = 1
     still_fine: float = 0.0
-    moves_from: float = 0.0
     densify_from: int = 500
     densify_every: int = 100
     reset_at: float = 0.5
@@ -73,9 +73,9 @@ class Construction:
 
     def __init__(
         self, gaussians: DynamicGaussians, footages: list[Footage], config: ConstructConfig, seed: int = 0,
-        driving: Footage | None = None, perceptual: Perceptual | None = None, earlier: tuple[StageHistory, ...] = (),
+        driving: Footage | None = None, perceptual: Perceptual | None = None,
     ):  # fmt: skip
-        self.config, self.seed, self.earlier = config, seed, earlier
+        self.config, self.seed = config, seed
         self.perceptual = perceptual or sobel_pyramid
         self.gaussians = gaussians.clone()
         self.device = self.gaussians.positions.device
@@ -99,11 +99,6 @@ class Construction:
         """Whether the present step belongs to the coarse phase."""
         return self.step < self.config.coarse
 
-    @property
-    def moving(self) -> bool:
-        """Whether the deformation takes part in the present step."""
-        return self.step >= self.config.coarse * self.config.moves_from
-
     def advance(self) -> str:
         """One step; out of memory halves the pictures per call and repeats it with the same randomness."""
         while True:
@@ -118,7 +113,7 @@ class Construction:
 
     def scene(self) -> Scene:
         """The Gaussians as they are now, with their history; later steps do not change them."""
-        return Scene(self.gaussians.clone().requires_grad_(False), (*self.earlier, copy.deepcopy(self.history)))
+        return Scene(self.gaussians.clone().requires_grad_(False), (copy.deepcopy(self.history),))
 
     def preview(self) -> Tensor:
         """See `construct_report.sheet`."""
@@ -163,10 +158,9 @@ class Construction:
         """Gradients of the step's losses, added up in the parameters; what was seen, and how many pictures of the footage."""
         config, step = self.config, self.step
         share = 0.5 if self.coarse else config.still_fine
-        driving = config.driving if self.moving else 0
-        batches = self.pool.pick(self.seed, step, config.pictures, share, driving)
+        batches = self.pool.pick(self.seed, step, config.pictures, share, config.driving)
         driven = sum(int(batch.driving.sum()) for batch in batches)
-        look = Look(config.weights, self.perceptual, self.moving, sum(map(len, batches)) - driven, driven)
+        look = Look(config.weights, self.perceptual, sum(map(len, batches)) - driven, driven)
         seen = Seen()
         for batch in batches:
             for part in batch.parts(self.at_once):

@@ -37,7 +37,6 @@ class Look:
 
     weights: LossWeights
     perceptual: Perceptual
-    moving: bool
     pictures: int
     driven: int
 
@@ -45,7 +44,7 @@ class Look:
         """Draw a batch in one call and back-propagate its share of the step's loss."""
         height, width = batch.alpha.shape[1:]
         screen = gaussians.positions.new_zeros(len(batch), gaussians.count, 2, requires_grad=True)
-        views = draw(gaussians.at(batch.cameras.times, self.moving), batch.cameras, height, width, screen)
+        views = draw(gaussians.at(batch.cameras.times), batch.cameras, height, width, screen)
         shown = views.over(views.rgb.new_ones(3))
         losses = {"L1": 0.0, "perceptual": 0.0, "hex": 0.0}
         of_footage, of_driving = ~batch.driving, batch.driving
@@ -68,7 +67,7 @@ class Look:
         """Depth smoothness of patches, and the planes' regularisers."""
         losses = {"regularisers": regularisation(gaussians, self.weights)}
         if self.weights.depth and len(cameras):
-            patches = draw(gaussians.at(cameras.times, self.moving), cameras, side, side)
+            patches = draw(gaussians.at(cameras.times), cameras, side, side)
             losses["depth"] = self.weights.depth * depth_smoothness(patches.depth, patches.alpha)
         self._finish(losses, seen)
 

@@ -49,8 +49,10 @@ class Pool:
 
     def __init__(self, footages: list[Footage], driving: Footage | None):
         self.footages = [*footages, *([driving] if driving is not None else [])]
+        times = [item.times.tolist() for item in self.footages]
         still, moving = ([number for number, item in enumerate(footages) if item.static == kind] for kind in (True, False))
         self.members = {"still": self._members(still), "moving": self._members(moving), "driving": self._members([len(footages)] if driving is not None else [])}
+        self.times = {kind: torch.tensor([times[number][frame] for number, frame in members]) for kind, members in self.members.items()}
         self.orders: dict[tuple, Tensor] = {}
 
     def pick(self, seed: int, step: int, pictures: int, still_share: float, driving: int) -> list[Batch]:
@@ -76,8 +78,7 @@ class Pool:
         key = (kind, epoch)
         if key not in self.orders:
             self.orders = {other: order for other, order in self.orders.items() if other[0] != kind}
-            times = torch.tensor([float(self.footages[number].times[frame]) for number, frame in members])
-            self.orders[key] = stratified(times, generator(seed, "order", kind, epoch))
+            self.orders[key] = stratified(self.times[kind], generator(seed, "order", kind, epoch))
         return members[int(self.orders[key][within])]
 
     def _batch(self, chosen: list[tuple[str, int, int]]) -> Batch:

@@ -172,11 +172,11 @@ def growing(steps: int, fine: int = 0, **changes) -> ConstructConfig:
     return quick(steps, fine, **{**settings, **changes})
 
 
-def working(steps: int = 12, fine: int = 8, **changes) -> Construction:
+def working(steps: int = 12, fine: int = 8, device=None, **changes) -> Construction:
     video = filmed(CameraPath(frames=9).cameras())
     still = filmed(CameraPath(frames=5, times=(0.0, 0.0)).cameras(), "static orbit", static=True)
     driving = filmed(CameraPath(frames=4, turns=0).cameras(), "driving video", size=24)
-    return Construction(begun(80), [video, still], growing(steps, fine, **changes), seed=5, driving=driving)
+    return Construction(begun(80).to(device), [video, still], growing(steps, fine, **changes), seed=5, driving=driving)
 
 
 def test_resumed_construction_is_the_same_to_the_byte_while_the_cloud_grows(tmp_path):
@@ -253,10 +253,12 @@ def test_steps_without_finite_gradients_change_nothing_and_a_row_of_them_ends_th
     assert job.stalled and len(job.history.skipped) == 20 and all(torch.equal(job.gaussians.state_dict()[name], before[name]) for name in kept)
 
 
-def test_a_cloud_that_dies_out_ends_the_run_in_words():
-    job = working(20, 0)
-    with torch.no_grad():
-        job.gaussians.logits.fill_(-9.0)
+@pytest.mark.parametrize("rates", [QUICK, CloudRates(*[1.0] * 8)])
+def test_a_cloud_that_dies_out_or_explodes_ends_the_run_in_words(rates):
+    job = working(20, 0, rates=rates)
+    if rates is QUICK:
+        with torch.no_grad():
+            job.gaussians.logits.fill_(-9.0)
     with pytest.raises(Hopeless, match="no Gaussian is left"):
         run(job)
 

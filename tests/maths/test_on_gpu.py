@@ -297,6 +297,25 @@ def test_refinement_runs_and_resumes(tmp_path):
         assert value.device.type == GPU.type and torch.equal(value, getattr(first.pool, name)), name
 
 
+def test_construction_goes_the_way_of_the_cpu_and_resumes(tmp_path):
+    from test_construct import working
+
+    jobs = [working(device=device) for device in (GPU, CPU)]
+    assert all(map(run, jobs))
+    found, expected = (job.scene() for job in jobs)
+    early = len(expected.history[0].columns["loss"]) // 4  # a cloud of another size follows from a rounding at a threshold
+    assert found.history[0].columns["loss"][:early] == pytest.approx(expected.history[0].columns["loss"][:early], rel=0.05)
+    assert jobs[0].preview().device == CPU and found.field.positions.device.type == GPU.type
+    for first, second in ((GPU, CPU), (CPU, GPU)):
+        store, begun, taken_over = CheckpointStore(tmp_path / first.type), working(device=first), working(device=second)
+        for _ in range(9):
+            begun.advance()
+        store.write(9, *begun.snapshot())
+        taken_over.restore(store.latest())
+        assert run(taken_over) and taken_over.gaussians.positions.device.type == second.type
+        assert taken_over.gaussians.bake(3).positions.device == CPU
+
+
 def tokenise(prompts: tuple[str, ...]) -> torch.Tensor:
     """Letters as tokens."""
     numbers = torch.full((len(prompts), 77), END_TOKEN)

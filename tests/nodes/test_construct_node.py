@@ -67,6 +67,18 @@ def test_outputs_are_what_other_nodes_take_and_the_ill_posed_video_is_told(node,
     assert not gaussians.positions.is_inference() and not scene.field.positions.is_inference()
 
 
+def test_the_field_has_curves_and_survives_a_file(node, video, output, comfy):
+    from bloom4d.models.optimize.scene_files import load_scene, save_scene
+    from bloom4d.nodes.optimize import Bloom4DTrainingCurves
+
+    scene = build(node, video).result[1]
+    save_scene(scene, output / "field.safetensors")
+    loaded = load_scene(output / "field.safetensors")
+    assert torch.equal(loaded.field.positions, scene.field.positions) and loaded.history[0].terms == scene.history[0].terms
+    curves, text = Bloom4DTrainingCurves.execute(run="", field=loaded).result
+    assert curves.shape[-1] == 3 and '"perceptual"' in text
+
+
 def test_a_static_orbit_and_a_driving_video_settle_it(node, video, comfy):
     still, driving = filmed(comfy, frames=5, times=(0.0, 0.0)), filmed(comfy, frames=4, turns=0.0)
     out = build(node, video, static_images=still[0], static_mask=still[1], static_cameras=still[2], driving_images=driving[0], driving_mask=driving[1])
