@@ -22,7 +22,7 @@ from .sockets import GAUSSIANS_4D
 CATEGORY = "4d/files"
 AXES = ("Y up", "Y down")
 ENDINGS = {"master": ".bloom4d.safetensors", "viewer": ".viewer.safetensors", "glb": ".glb"}
-NEEDS = {"ply": "Gaussians", "spz": "Gaussians", "glb": "a mesh", "viewer": "Gaussians"}
+NEEDS = {"master": ("Gaussians", "mesh"), "viewer": ("Gaussians",), "ply": ("Gaussians",), "spz": ("Gaussians",), "glb": ("mesh",)}  # one of them
 LARGEST_VIEWER = 512 << 20  # bytes: what a browser hands to a graphics card without trouble
 
 
@@ -36,8 +36,9 @@ class Saver:
 
     def missing(self, name: str) -> str:
         """What a format lacks to be written, in words; empty text when nothing."""
-        there = self.frames if NEEDS.get(name) == "a mesh" else self.gaussians is not None or (name == "master" and self.frames)
-        return "" if there else f"{NEEDS.get(name, 'neither Gaussians nor a mesh')} is not connected".replace("Gaussians is", "Gaussians are")
+        there = {"Gaussians": self.gaussians is not None, "mesh": bool(self.frames)}
+        needed = NEEDS[name]
+        return "" if any(there[kind] for kind in needed) else f"no {' and no '.join(needed)} connected"
 
     def sizes(self) -> dict[str, int]:
         """Bytes that each format takes at most."""

@@ -29,7 +29,8 @@ def main() -> int:
     paths = [] if any(not word.startswith("-") for word in rest) else list(FAST) if options.fast else ["tests"]
     node = shutil.which("node")
     if not options.fast and node:
-        node_packages.install()
+        if reason := node_packages.install():
+            print(f"Tests with other people's readers will be skipped: {reason}", file=sys.stderr)
         scripts = sorted(str(path) for path in (ROOT / "tests" / "web").glob("*.test.mjs"))
         if scripts and subprocess.run([node, "--test", *scripts], cwd=ROOT).returncode:
             return 1

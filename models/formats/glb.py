@@ -1,5 +1,7 @@
 """Binary glTF: arrays become accessors of one buffer, and the container around them is pygltflib's."""
 
+import hashlib
+
 import numpy as np
 
 FLOAT, SHORT, INT = 5126, 5123, 5125
@@ -24,11 +26,12 @@ class Glb:
         """An accessor over float32 (N,) or (N, C), uint16 or uint32 (N,); minimum and maximum of floats of one or three components are stored as glTF demands."""
         values = np.ascontiguousarray(values)
         width = values.shape[1] if values.ndim == 2 else 1
-        key = (values.tobytes(), str(values.dtype), width, target)
+        data = values.tobytes()
+        key = (hashlib.sha256(data).digest(), str(values.dtype), width, target)
         if key not in self._known:
             bounded = values.dtype == np.float32 and width in (1, 3) and target != INDICES
             bounds = {name: np.atleast_1d(getattr(values, name)(0)).tolist() for name in ("min", "max")} if bounded else {}
-            view = self._view(key[0], target)
+            view = self._view(data, target)
             made = self._library.Accessor(bufferView=view, byteOffset=0, componentType=COMPONENT[str(values.dtype)], count=len(values), type=KIND[width], **bounds)
             self._known[key] = self._append(self.document.accessors, made)
         return self._known[key]

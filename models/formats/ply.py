@@ -32,14 +32,22 @@ def write_ply(splats: SplatCloud, comments: dict[str, str] | None = None) -> byt
     comments: text by name, each a header line `comment NAME TEXT`; texts of one line in ASCII (JSON is), the first ones as far
     as they fit into the header that every viewer finds the end of.
     """
-    count, opacities = splats.count, splats.opacities.clip(LEAST_OPACITY, 1 - LEAST_OPACITY).astype(np.float64)
-    rest = splats.harmonics[:, 1:].transpose(0, 2, 1).reshape(count, -1)
-    logit, scales = np.log(opacities / (1 - opacities))[:, None], np.log(splats.scales.clip(LEAST_SCALE))
-    columns = (splats.positions, np.zeros((count, 3)), splats.harmonics[:, 0], rest, logit, scales, splats.rotations)
     names = names_of(splats.harmonics.shape[1])
-    header = ["ply", "format binary_little_endian 1.0", *_comment_lines(comments or {}), f"element vertex {count}"]
+    header = ["ply", "format binary_little_endian 1.0", *_comment_lines(comments or {}), f"element vertex {splats.count}"]
     header += [*(f"property float {name}" for name in names), "end_header", ""]
-    return "\n".join(header).encode("ascii") + np.concatenate(columns, 1).astype("<f4").tobytes()
+    return "\n".join(header).encode("ascii") + _rows(splats, names).tobytes()
+
+
+def _rows(splats: SplatCloud, names: list[str]) -> np.ndarray:
+    """The numbers of the file, (N, properties); filled column by column, since millions of Gaussians are written too."""
+    rows, opacities = np.zeros((splats.count, len(names)), "<f4"), splats.opacities.clip(LEAST_OPACITY, 1 - LEAST_OPACITY).astype(np.float64)
+    place = names.index("opacity")
+    rows[:, :3], rows[:, 6:9] = splats.positions, splats.harmonics[:, 0]
+    rows[:, 9:place] = splats.harmonics[:, 1:].transpose(0, 2, 1).reshape(splats.count, -1)
+    rows[:, place] = np.log(opacities / (1 - opacities))
+    rows[:, place + 1 : place + 4] = np.log(splats.scales.clip(LEAST_SCALE))
+    rows[:, place + 4 :] = splats.rotations
+    return rows
 
 
 def _comment_lines(comments: dict[str, str]) -> list[str]:
