@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 NEAR = 1e-2
+TIE = 0.01  # pixels; a centre this close to an edge may have been given to either side
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,11 @@ def _crossings(screen: Tensor, ends: Tensor, sides: Tensor, axis: int, size: tup
     line = begin[owner] + (torch.arange(len(owner), device=screen.device) - (number.cumsum(0) - number)[owner]) + 0.5
     part = (line - across[owner, 0]) / rise[owner]
     place = along[owner, 0] + part * run[owner] - 0.5
-    low = place.floor()
-    inside = ((low >= 0) & (low < places - 1)).nonzero().squeeze(1)
-    owner, line, part, low = owner[inside], line[inside], part[inside], low[inside].long()
+    low = torch.stack((place, place - TIE, place + TIE)).floor()
+    fresh = (low != low[0]) & (low >= 0) & (low < places - 1)
+    fresh[0] = (low[0] >= 0) & (low[0] < places - 1)
+    which, inside = fresh.nonzero(as_tuple=True)
+    owner, line, part, low = owner[inside], line[inside], part[inside], low[which, inside].long()
     across_pixel = line.long()
     row, column = (across_pixel, low) if axis == 0 else (low, across_pixel)
     pixel = (ends[owner, 0] // screen.shape[1] * height + row) * width + column
@@ -126,7 +129,7 @@ def _visible(found: tuple[Tensor, ...], face_id: Tensor, depth: Tensor) -> tuple
 
 
 def _share(screen: Tensor, ends: Tensor, line: Tensor, axis: Tensor, solid: Tensor, other: Tensor, size: tuple[int, int]) -> Tensor:
-    """How far the edge lies from the solid pixel's centre, in [0, 1]; differentiable in screen: (M,)."""
+    """How far the edge lies from the solid pixel's centre, in [0, 1] up to TIE; differentiable in screen: (M,)."""
     points = screen.reshape(-1, 3).index_select(0, ends.reshape(-1)).view(-1, 2, 3)
     across = torch.where((axis == 0)[:, None], points[..., 1], points[..., 0])
     along = torch.where((axis == 0)[:, None], points[..., 0], points[..., 1])

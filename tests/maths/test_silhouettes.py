@@ -197,6 +197,18 @@ def test_a_shaded_picture_over_its_background_is_blended_too():
     assert (smooth - expected).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.25, 0.5, 0.500001, 0.999999])
+def test_a_square_on_the_pixel_grid_is_as_large_as_it_is(offset):
+    """Edges exactly through pixel centres, which the rasteriser gives to either side, count as well."""
+    low, high = -10.0 + offset, 12.0 + offset
+    corners = torch.tensor([[low, low, 0], [high, low, 0], [high, high, 0], [low, high, 0]], dtype=torch.float64) * DISTANCE / FOCAL
+    vertices = corners.requires_grad_()
+    found = draw(vertices, torch.tensor([[0, 1, 2], [0, 2, 3]]))
+    assert found.coverage.sum().item() == pytest.approx(22.0**2, abs=1.01)  # a corner is blended along both axes
+    width = gradient(found.coverage.sum(), vertices)[1:3, 0].sum() * DISTANCE / FOCAL
+    assert width.item() == pytest.approx(22.0, abs=1.01)
+
+
 def test_flow_is_where_the_surface_goes():
     """A square that slides and comes nearer: closed form of a pinhole."""
     points = torch.tensor([(-0.5, -0.5, 0.0), (0.5, -0.5, 0.0), (0.5, 0.5, 0.0), (-0.5, 0.5, 0.0)], dtype=torch.float64)
