@@ -10,8 +10,6 @@ from torch.autograd.function import once_differentiable
 from ..fields import hash_grid
 from ..fields.hash_grid import FEATURES, HashGridConfig
 
-CPU_BLOCK = 1024  # points of one task: their features stay in the cache between levels
-
 
 def encode(positions: Tensor, table: Tensor, config: HashGridConfig, active: float, width: int) -> Tensor:
     """`fields.hash_grid.encode` in single precision, on the CPU (one core) and on CUDA; doubles go to the reference itself."""
@@ -51,11 +49,12 @@ def _launch(name: str, config: HashGridConfig, active: float, positions: Tensor,
     if active == 0 or len(positions) == 0:
         return
     device = positions.device
-    block = CPU_BLOCK if device.type == "cpu" else 1
+    # on a CPU a thread walks all its points at one level before the next, so that one level's table is in the cache
+    block = -(-len(positions) // torch.get_num_threads()) if device.type == "cpu" else 1
     arrays = [runtime.vectors(value) for value in (positions, table, incoming) if value is not None]
     kernel = getattr(kernels, f"{name}{config.dimensions}")
-    dim = (math.ceil(active), -(-len(positions) // block))
-    axis = 0 if name == "scatter" else 1
+    dim = (-(-len(positions) // block), math.ceil(active))
+    axis = 1 if name == "scatter" else 0
     runtime.launch(kernel, dim, axis, [*arrays, _levels(config, active, device), block, runtime.vectors(out)], device)
 
 

@@ -1,6 +1,6 @@
 """Hash-grid encoding: layout, indexing and rounding of `fields/hash_grid.py`, without its arrays of corners.
 
-A task is one level and a block of points. Tasks that add to the table are shared out by levels and all others by blocks, so no
+A task is a block of points and one level. Tasks that add to the table are shared out by levels and all others by blocks, so no
 two threads write to one place, and on a CPU every sum has one order, whatever the number of threads. Products and sums are
 rounded one by one as torch does (no fused multiply-add): a point lies in the same cell by both.
 """
@@ -163,7 +163,7 @@ def fade_of(levels: Levels, level: int):
 def encode3(
     positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=wp.vec2), levels: Levels, block: int, features: wp.array2d(dtype=wp.vec2), start: int, step: int,
 ):  # fmt: skip
-    level, share = wp.tid()
+    share, level = wp.tid()
     part = start + step * share
     place = place_of(levels, level)
     fade = fade_of(levels, level)
@@ -176,7 +176,7 @@ def encode3(
 def encode4(
     positions: wp.array(dtype=wp.vec4), table: wp.array(dtype=wp.vec2), levels: Levels, block: int, features: wp.array2d(dtype=wp.vec2), start: int, step: int,
 ):  # fmt: skip
-    level, share = wp.tid()
+    share, level = wp.tid()
     part = start + step * share
     place = place_of(levels, level)
     fade = fade_of(levels, level)
@@ -197,7 +197,7 @@ def encode4(
 def scatter3(
     positions: wp.array(dtype=wp.vec3), incoming: wp.array2d(dtype=wp.vec2), levels: Levels, block: int, to_table: wp.array(dtype=wp.vec2), start: int, step: int,
 ):  # fmt: skip
-    share, part = wp.tid()
+    part, share = wp.tid()
     level = start + step * share
     place = place_of(levels, level)
     fade = fade_of(levels, level)
@@ -209,7 +209,7 @@ def scatter3(
 def scatter4(
     positions: wp.array(dtype=wp.vec4), incoming: wp.array2d(dtype=wp.vec2), levels: Levels, block: int, to_table: wp.array(dtype=wp.vec2), start: int, step: int,
 ):  # fmt: skip
-    share, part = wp.tid()
+    part, share = wp.tid()
     level = start + step * share
     place = place_of(levels, level)
     fade = fade_of(levels, level)
@@ -231,7 +231,7 @@ def slope3(
     positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=wp.vec2), incoming: wp.array2d(dtype=wp.vec2), levels: Levels, block: int,
     to_positions: wp.array(dtype=wp.vec3), start: int, step: int,
 ):  # fmt: skip
-    level, share = wp.tid()
+    share, level = wp.tid()
     part = start + step * share
     place = place_of(levels, level)
     fade = fade_of(levels, level)
@@ -246,7 +246,7 @@ def slope4(
     positions: wp.array(dtype=wp.vec4), table: wp.array(dtype=wp.vec2), incoming: wp.array2d(dtype=wp.vec2), levels: Levels, block: int,
     to_positions: wp.array(dtype=wp.vec4), start: int, step: int,
 ):  # fmt: skip
-    level, share = wp.tid()
+    share, level = wp.tid()
     part = start + step * share
     place = place_of(levels, level)
     fade = fade_of(levels, level)
