@@ -34,6 +34,7 @@ def parts_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = [file for file in path.iterdir() if file.suffix.lower() in SPLATS and file.is_file() and not file.name.startswith(".")]
+    found = [paths.inside(path, file.name) for file in found]  # a link may lead elsewhere
     return sorted(found, key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)])
 
 

@@ -15,8 +15,10 @@ class Glb:
     """A glTF document under construction. Equal arrays and pictures are stored once."""
 
     def __init__(self):
-        import pygltflib
-
+        try:
+            import pygltflib
+        except ImportError as error:
+            raise ImportError("GLB files need the package pygltflib, which is not installed. Install the pack's requirements.txt with ComfyUI's Python, or switch glb off.") from error
         self.document = pygltflib.GLTF2(asset=pygltflib.Asset(version="2.0", generator=GENERATOR))
         self._library = pygltflib
         self._data = bytearray()

@@ -93,7 +93,7 @@ def output_file(prefix: str, extension: str):
             wanted = "/".join(_plain_parts(prefix)), str(output)
             folder, name, *_ = folder_paths.get_save_image_path(*wanted)
             for leftover in Path(folder).glob(f"{glob.escape(name)}_*.tmp"):  # of a process that was killed
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+                _clear(leftover, name)
             counter = folder_paths.get_save_image_path(*wanted)[2]
         except OSError as error:
             raise OSError(
@@ -111,6 +111,14 @@ def temporary_file(name: str) -> Path:
     except OSError as error:
         raise OSError(f"The temporary folder {path.parent} cannot be written to ({error.strerror}). Make it writable, or start ComfyUI with another --temp-directory.") from error
     return path
+
+
+def _clear(leftover: Path, name: str) -> None:
+    """Delete a temporary file, or a folder whose name is one that only a save of several files gives."""
+    if not leftover.is_dir():
+        leftover.unlink(missing_ok=True)
+    elif re.fullmatch(rf"{re.escape(name)}_\d{{5,}}_\.tmp", leftover.name):
+        shutil.rmtree(leftover)
 
 
 def weights_file(name: str, folder: str = MODEL_FOLDER) -> Path:

@@ -1,6 +1,7 @@
 """Animated GLB files, taken apart by pygltflib: what is drawn at which second, lit how, and which way is chosen."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -159,6 +160,12 @@ def test_broken_meshes_are_not_written(change, told):
 def test_nothing_at_any_time_is_told():
     with pytest.raises(ValueError, match="no face at any time"):
         animated_glb([MeshFrame(np.zeros((0, 3)), np.zeros((0, 3), int))] * 2, 8.0)
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygltflib", None)
+    with pytest.raises(ImportError, match="GLB files need the package pygltflib.*Install the pack's requirements.txt"):
+        animated_glb([ball(8)], 8.0)
 
 
 def test_colours_are_linear_and_within_their_range():

@@ -150,6 +150,11 @@ def test_broken_gaussians_are_not_saved(nodes, output, kind):
     assert not list(output.rglob("4d*"))
 
 
+def test_an_object_without_gaussians_is_not_saved(nodes, output):
+    with pytest.raises(ValueError, match="cannot be saved: at time 0 no Gaussian is in it"):
+        save(nodes, "master", gaussians=moving().chosen(torch.zeros(200, dtype=torch.bool)))
+
+
 def test_a_mesh_that_changes_has_no_morph_targets(nodes, output):
     with pytest.raises(ValueError, match="cannot be written with morph targets: it has 4 vertices at the first time and 8 at time 1. Set the GLB mode to stepped"):
         save(nodes, "master", "glb", mesh=tetrahedra(growing=True), glb_mode="morph")
@@ -206,8 +211,9 @@ def saver(nodes, gaussians):
 def test_what_a_killed_process_left_is_cleared_at_the_next_save(nodes, output):
     (output / "bloom4d" / "4d_00001_.tmp").mkdir(parents=True)
     (output / "bloom4d" / "4d_00001_.tmp" / "4d_00001_.glb").write_bytes(b"half")
+    (output / "bloom4d" / "4d_mine.tmp").mkdir()  # of the user, for whatever reason
     path, *_ = save(nodes, "master", gaussians=moving()).result
-    assert path == "bloom4d/4d_00001_.bloom4d.safetensors" and not list(output.rglob("*.tmp"))
+    assert path == "bloom4d/4d_00001_.bloom4d.safetensors" and [item.name for item in output.rglob("*.tmp")] == ["4d_mine.tmp"]
 
 
 def test_a_move_that_fails_halfway_takes_the_others_back(nodes, output, monkeypatch):
@@ -289,6 +295,15 @@ def test_names_in_a_folder_are_in_the_order_of_their_numbers(nodes, output, tmp_
 ])  # fmt: skip
 def test_paths_stay_inside(nodes, output, path, told):
     with pytest.raises(ValueError, match=told):
+        load(nodes, path)
+
+
+def test_a_link_out_of_a_folder_is_not_followed(nodes, output, tmp_path):
+    path, *_ = save(nodes, "ply", gaussians=moving()).result
+    frame = output / path / "frame_0001.ply"
+    frame.rename(tmp_path / "secret.ply")
+    frame.symlink_to(tmp_path / "secret.ply")
+    with pytest.raises(ValueError, match='"frame_0001.ply" leads out of the folder'):
         load(nodes, path)
 
 
