@@ -152,17 +152,18 @@ def camera_sampler(nodes):
     return drawing.grid(cells)
 
 
-def committed(path: str, side: int, lower: float = 1.0):
-    """A result that is kept in the repository, smaller; `lower`: how much of its height."""
+def committed(path: str, side: int, part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)):
+    """A result that is kept in the repository, smaller; `part`: left, top, right and lower end of what is shown, as shares."""
     def picture(nodes):
         whole = Image.open(ROOT / path).convert("RGB")
-        whole = whole.crop((0, 0, whole.width, round(lower * whole.height)))
+        whole = whole.crop([round(share * length) for share, length in zip(part, whole.size * 2)])
         whole.thumbnail((side, side), Image.LANCZOS)
         return whole
 
     return picture
 
 
+VIEWS = (0.0, 0.0, 1.0, 0.66)  # of a sheet of results, without the real object beneath
 PICTURES = {
     "ToyMotion": toy_motion,
     "Procedural4DObject": procedural_object,
@@ -174,9 +175,11 @@ PICTURES = {
     "SplatRenderer": splat_renderer,
     "CameraPath": camera_path,
     "CameraSampler": camera_sampler,
-    "HybridSDSOptimizer": committed("docs/text_to_4d_flower_blooming.png", 560, 0.66),
-    "HashField": committed("docs/text_to_4d_candle_burning.png", 560, 0.66),
+    "HybridSDSOptimizer": committed("docs/text_to_4d_flower_blooming.png", 560, VIEWS),
+    "HashField": committed("docs/text_to_4d_candle_burning.png", 560, VIEWS),
     "Metrics": committed("workflows/four_d_metrics_demo.jpg", 480),
+    "GaussiansFromOrbitVideo": committed("workflows/orbit_video_to_4d_gaussians_demo.jpg", 440),
+    "Save4D": committed("docs/browser_glb_preview3d.png", 440, (0.627, 0.075, 0.963, 0.91)),
     "EmbeddedPriorLoader": committed("workflows/embedded_prior_sampling_demo.jpg", 400),
 }
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from schemas import breaks, describe_all, input_problems, read_snapshot, survives
+from schemas import SNAPSHOT, breaks, describe_all, input_problems, read_snapshot, survives
 
 OLDER = Path(__file__).resolve().parent.parent / "web" / "older"
 TOLD = {"tooltip": "what it does"}
@@ -69,6 +69,12 @@ def test_rounding_is_the_browsers():
     assert not survives(0.25, {"max": 1.0})  # step .5 by default rounds to tenths
     assert survives(0.25, {"max": 1.0, "step": 0.01})
     assert survives(1e-4, {"max": 1.0, "step": 1e-6}) and not survives(1e-7, {"max": 1.0, "step": 1e-6})
+
+
+def test_readme_names_every_node(infos):
+    table = [line for line in (SNAPSHOT.parents[2] / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    told = {name.strip() for line in table for name in line.split("|")[1].split(",")}
+    assert [info["display_name"] for info in infos.values() if info["display_name"] not in told] == [], "add a row to README.md's table of nodes"
 
 
 def test_schemas_of_earlier_versions_still_hold(infos):
