@@ -19,7 +19,7 @@ from ..models.optimize.refine import Refinement, Refiner
 from ..models.optimize.runs import Job, Pace, run
 from ..models.optimize.scene import Scene, describe_field
 from ..models.optimize.stages import Stage, Term
-from ..models.render.backend import OPERATIONS, choose
+from ..models.render.backend import summary
 from ..models.render.sheets import contact_sheet
 from ..models.render.renderer import Renderer
 from .guidance import PriorSource
@@ -60,8 +60,7 @@ def named_apart(terms: list[Term]) -> tuple[Term, ...]:
 
 def run_id(scene: Scene, sources: tuple[PriorSource, ...], renderer: Renderer, *settings) -> str:
     """The name of a run: a hash of everything that determines its result."""
-    device = comfy.model_management.get_torch_device()
-    backends = [choose(operation, device).name for operation in OPERATIONS]  # each rounds in its own way
+    backends = summary(comfy.model_management.get_torch_device())  # each rounds in its own way
     start = [describe_field(scene.field), scene.field, len(scene.history), backends]
     return fingerprint(start, [source.identity() for source in sources], renderer.kind, renderer.config, *settings)
 

@@ -147,12 +147,9 @@ def keep_kernels_in(folder: Path) -> None:
         kernel_folder = Path(tempfile.mkdtemp(prefix="bloom4d_kernels_"))
 
 
-def used() -> dict[str, str]:
-    """Operation: backend, of all that was chosen in this process so far, for the record of what made a file."""
-    chosen: dict[str, set] = {}
-    for operation, name, _ in _announced:
-        chosen.setdefault(operation, set()).add(name)
-    return {operation: " and ".join(sorted(chosen[operation])) for operation in sorted(chosen)}
+def summary(device: torch.device = CPU) -> str:
+    """What runs each operation on `device`, in words, for the record of what made a file."""
+    return ", ".join(f"{operation} by {choose(operation, device).name}" for operation in OPERATIONS)
 
 
 def _announce(operation: str, name: str, device: str) -> None:

@@ -7,8 +7,10 @@ the mark is added there when a prompt with a node of ours is queued.
 import json
 
 from comfy.cli_args import args
+from comfy.model_management import get_torch_device
 
 from ...models.formats.provenance import KEY, Provenance, mark
+from ...models.render.backend import summary
 from . import pack
 
 MADE_WITH = {"MODEL", "FIELD_4D"}
@@ -16,12 +18,16 @@ MADE_WITH = {"MODEL", "FIELD_4D"}
 
 
 def of(hidden) -> Provenance:
-    """The provenance of the running prompt; `hidden`: the saver's `cls.hidden`. Empty with --disable-metadata."""
+    """The provenance of the running prompt; `hidden`: the saver's `cls.hidden`. Empty with --disable-metadata.
+
+    Our own savers also tell which backends run here: another one rounds otherwise. The host's savers write what was known when
+    the prompt was queued, before any backend has proved itself.
+    """
     if args.disable_metadata or hidden is None:
         return Provenance()
     texts = {} if hidden.prompt is None else {"prompt": json.dumps(hidden.prompt)}
     texts |= {name: json.dumps(value) for name, value in (hidden.extra_pnginfo or {}).items() if name != KEY}
-    return Provenance(texts, mark_of(hidden.prompt or {}))
+    return Provenance(texts, {**mark_of(hidden.prompt or {}), "backends": summary(get_torch_device())})
 
 
 def mark_of(prompt: dict) -> dict[str, str]:

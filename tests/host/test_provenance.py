@@ -77,6 +77,11 @@ def test_the_file_says_that_a_model_made_it_and_which_pack(files, kind):
     assert said["generator"].startswith("Bloom4D 0.") and said["description"] == "AI-generated" and said["digitalSourceType"] == TERM
 
 
+def test_our_own_files_say_which_backends_ran(files):
+    said = json.loads(files[1][".safetensors"]["bloom4d"])["backends"]
+    assert said.startswith("hash grid by ") and "splats by " in said and said.endswith("volume rendering by torch")
+
+
 def test_a_prompt_without_a_workflow_has_the_rest(server):
     found = saved(server, server.run(every_saver(62)))
     for kind, metadata in found.items():

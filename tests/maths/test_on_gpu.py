@@ -341,3 +341,38 @@ def test_the_embedded_prior_samples_the_same_pictures(given):
     expected = sampled(CPU)
     same(sampled(GPU), expected, 1e-3)
     assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize("dimensions", [3, 4])
+def test_the_warp_hash_grid_finds_the_same_cells(dimensions):
+    """In single precision on both sides, since the kernels know no other; indexing has no tolerance."""
+    pytest.importorskip("warp")
+    config = HashGridConfig(dimensions=dimensions, levels=6, base_resolution=4, growth=1.7, log2_table=10)
+
+    def outcome(name):
+        points = torch.rand(3000, dimensions, generator=seeded(2)).to(GPU).requires_grad_()
+        table = torch.randn(config.entries, 2, generator=seeded(1)).to(GPU).requires_grad_()
+        features = backend.implementation("hash grid", GPU, name)(points, table, config, 5.5, 14)
+        weights = torch.randn(features.shape, generator=seeded(3)).to(GPU)
+        return features.detach(), *torch.autograd.grad((features * weights).sum(), (table, points))
+
+    (features, table, points), (expected, wanted, slopes) = outcome("warp"), outcome("torch")
+    same(features, expected.cpu(), 1e-5)
+    same(table, wanted.cpu(), 1e-4)
+    same(points, slopes.cpu(), 1e-4)
+    assert torch.equal(table == 0, wanted == 0)
+
+
+def test_a_step_by_the_kernels_is_that_of_the_reference(monkeypatch):
+    """The whole way of a picture: occupancy, samples, encoding, gradient."""
+    pytest.importorskip("warp")
+
+    def outcome(name):
+        monkeypatch.setenv("BLOOM4D_BACKEND", name)
+        field, renderer, cameras = moving_field(torch.float32).to(GPU), tiny_renderer(), view_time_grid(2, 3).to(GPU)
+        views = render_views(renderer, field, renderer.new_state(field), cameras, 12, 12, seed=4)
+        views.rgb.square().sum().backward()
+        return views.rgb.detach(), field.static.table.grad
+
+    for found, expected in zip(outcome("warp"), outcome("torch")):
+        assert (found - expected).norm() <= 1e-3 * expected.norm() and expected.any()
