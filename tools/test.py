@@ -24,7 +24,7 @@ def main() -> int:
     options, rest = arguments()
     if importlib.util.find_spec("pytest") is None:  # we never install anything but requirements.txt into a ComfyUI that is not ours
         print(f"pytest is not installed for {sys.executable}: run the tests from a checkout outside custom_nodes, which prepares its own "
-              f"environment, or install it yourself (pip install pytest playwright hypothesis accelerate).", file=sys.stderr)
+              f"environment, or install it yourself (pip install pytest playwright hypothesis plyfile axe-playwright-python accelerate).", file=sys.stderr)
         return 1
     paths = [] if any(not word.startswith("-") for word in rest) else list(FAST) if options.fast else ["tests"]
     node = shutil.which("node")

@@ -204,7 +204,7 @@ def test_an_existing_environment_is_pinned_before_anything_is_added(tmp_path, mo
 
 
 def test_extras_are_those_of_the_project_file():
-    assert environment.read_extra("test") == ["pytest", "playwright", "hypothesis", "plyfile"]
+    assert environment.read_extra("test") == ["pytest", "playwright", "hypothesis", "plyfile", "axe-playwright-python"]
     for name in ("fast", "cuda", "train", "cluster", "metrics"):
         assert environment.read_extra(name)
 

@@ -79,6 +79,11 @@ function pressed(event, view) {
   view.settle();
 }
 
+/** Two fingers would zoom the graph too, which listens before the viewer is asked; pointer events come all the same. */
+function keepTouches(event) {
+  if (event.target.closest?.(".bloom4d-viewer")) event.stopPropagation();
+}
+
 /** Keep from the graph what happens in the viewer: dragging would move the node, Delete would remove it. */
 export function keepToItself(root) {
   for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown", "contextmenu", "dblclick"]) {
@@ -87,6 +92,7 @@ export function keepToItself(root) {
       if (kind === "contextmenu") event.preventDefault();
     });
   }
+  document.addEventListener("touchmove", keepTouches, true); // the same function again is no second listener
   for (const kind of ["keydown", "keyup"]) {
     root.addEventListener(kind, (event) => {
       if (!event.ctrlKey && !event.metaKey && !event.altKey && event.key !== "Escape") event.stopPropagation();
