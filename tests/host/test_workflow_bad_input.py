@@ -104,3 +104,17 @@ def test_a_value_that_is_none_of_the_options_in_a_prompt_written_by_hand(demo_se
     demo.change(prompt, {title: {name: "huge"}})
     line = first_line(demo_server, prompt, title)
     assert f'"{name}"' in line and options in line
+
+
+@pytest.mark.parametrize(("title", "changes", "told"), [
+    ("Orbit video", {"mask": "Static orbit"}, "The mask of the video is 3 x 32 x 32, its pictures are 4 x 32 x 32"),
+    ("Orbit video: cameras", {"frames": 1}, "The video has one picture"),
+    ("Construct", {"initial_gaussians": 2000}, "max_gaussians allows 300"),
+])
+def test_videos_that_make_no_object(demo_server, title, changes, told):
+    prompt = demo.only(demo.smoke("orbit_video_to_4d_gaussians_demo", Construct={"filename_prefix": RUNS}, **{"Static orbit: cameras": {"frames": 3}}), "Report")
+    inputs = prompt[demo.titled(prompt, title)]["inputs"]
+    if "mask" in changes:  # the mask of another video
+        inputs, changes = prompt[demo.titled(prompt, "Construct")]["inputs"], {"mask": [demo.titled(prompt, changes["mask"]), 1]}
+    inputs.update(changes)
+    assert told in first_line(demo_server, prompt, "Construct")

@@ -138,6 +138,7 @@ def test_an_orbit_video_becomes_gaussians_that_are_shown_measured_and_saved(demo
     assert demo.steps_of(run, prompt, "Construct")[-1] == demo.STEPS + 2
     said = [event.data["text"] for event in run.of("text") if event.data["node"] == construct]
     assert said and "Gaussians" in said[-1] and construct in {event.data["node_id"] for event in run.of("preview")}
+    assert list((demo_server.base / "temp").rglob(f"forming_{construct}.safetensors")), "the viewer was shown nothing while it ran"
     assert "the static orbit shows time 0 from 4 sides" in run.outputs[construct]["text"][0]
     scores, = run.outputs[demo.titled(prompt, "Measure")]["scores"]
     assert scores["values"]["PSNR"] > 10

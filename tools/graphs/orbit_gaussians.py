@@ -14,9 +14,10 @@ HELD_OUT = {"frames": 32, "turns": 3, "azimuth": 11.0, "elevation": 20.0, "time_
 STEPS = {"coarse": 1000, "fine": 600}
 RECIPE = {
     "initial_gaussians": 3000, "max_gaussians": 12000, "still_share": 0.25, "densify_from": 100, "densify_every": 50, "reset_at": 0.0, "frames_out": 24,
-    "rate_positions": 1e-3, "rate_colours": 1e-2, "rate_planes": 1e-2, "rate_networks": 2e-3,
+    "rate_positions": 2e-3, "rate_colours": 2e-2, "rate_scales": 1e-2, "rate_rotations": 5e-3, "rate_planes": 2e-2, "rate_networks": 5e-3,
+    "weight_roughness": 0.1, "weight_variation": 1e-3,
 }  # fmt: skip
-"""Higher rates than for 9,000 steps, and the static orbit in the fine phase too."""
+"""Higher rates than for 9,000 steps, smoother planes for few views, and the static orbit in the fine phase too."""
 CLIP, RATE = 48, 12.0
 
 ABOUT = """## An orbit video to dynamic Gaussians
