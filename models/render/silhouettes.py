@@ -87,32 +87,41 @@ def _crossings(screen: Tensor, ends: Tensor, sides: Tensor, axis: int, size: tup
     depth (M,) of the edge there.
     """
     height, width = size
-    lines, places = (height, width) if axis == 0 else (width, height)
     points = screen.reshape(-1, 3)[ends]  # (M, 2, 3)
     along, across, depth = points[..., axis], points[..., 1 - axis], points[..., 2]  # `along` the pair of pixels
+    owner, line, part = _followed(along, across, axis, size[axis])
+    place = torch.lerp(along[owner, 0], along[owner, 1], part) - 0.5
+    which, low = _left_of(place, size[1 - axis])
+    owner, line, part = owner[which], line[which], part[which]
+    row, column = (line.long(), low) if axis == 0 else (low, line.long())
+    pixel = (ends[owner, 0] // screen.shape[1] * height + row) * width + column
+    beside = pixel + (1 if axis == 0 else width)
+    rising = across[owner, 1] > across[owner, 0]
+    solid_low = ((sides[owner] > 0) == rising) if axis == 0 else ((sides[owner] < 0) == rising)
+    pixels = torch.where(solid_low, pixel, beside), torch.where(solid_low, beside, pixel)
+    nearness = torch.lerp(1 / depth[owner, 0], 1 / depth[owner, 1], part)
+    return ends[owner], line, torch.full_like(pixel, axis), *pixels, 1 / nearness
+
+
+def _followed(along: Tensor, across: Tensor, axis: int, lines: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The edges of this axis, once for each line that they cross: edge (K,), the line's coordinate (K,), the share of the way."""
     run, rise = along[:, 1] - along[:, 0], across[:, 1] - across[:, 0]
     mine = (rise.abs() >= run.abs()) if axis == 0 else (rise.abs() > run.abs())
     begin = (across.amin(1) - 0.5).ceil().clamp(0, lines)
     end = (across.amax(1) - 0.5).ceil().clamp(0, lines)  # half open: a shared end belongs to one of two edges
     number = torch.where(mine, end - begin, 0).long()
-    owner = torch.repeat_interleave(torch.arange(len(ends), device=screen.device), number)
-    line = begin[owner] + (torch.arange(len(owner), device=screen.device) - (number.cumsum(0) - number)[owner]) + 0.5
-    part = (line - across[owner, 0]) / rise[owner]
-    place = along[owner, 0] + part * run[owner] - 0.5
+    owner = torch.repeat_interleave(torch.arange(len(along), device=along.device), number)
+    line = begin[owner] + (torch.arange(len(owner), device=along.device) - (number.cumsum(0) - number)[owner]) + 0.5
+    return owner, line, (line - across[owner, 0]) / rise[owner]
+
+
+def _left_of(place: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    """The pixels (K,) that begin the pairs around each place, and whose places these are; close to a centre both of its pairs."""
     low = torch.stack((place, place - TIE, place + TIE)).floor()
-    fresh = (low != low[0]) & (low >= 0) & (low < places - 1)
-    fresh[0] = (low[0] >= 0) & (low[0] < places - 1)
-    which, inside = fresh.nonzero(as_tuple=True)
-    owner, line, part, low = owner[inside], line[inside], part[inside], low[which, inside].long()
-    across_pixel = line.long()
-    row, column = (across_pixel, low) if axis == 0 else (low, across_pixel)
-    pixel = (ends[owner, 0] // screen.shape[1] * height + row) * width + column
-    beside = pixel + (1 if axis == 0 else width)
-    handed = sides[owner] if axis == 0 else -sides[owner]
-    solid_low = (handed > 0) == (rise[owner] > 0)
-    nearness = torch.lerp(1 / depth[owner, 0], 1 / depth[owner, 1], part)
-    pixels = torch.where(solid_low, pixel, beside), torch.where(solid_low, beside, pixel)
-    return ends[owner], line, torch.full_like(pixel, axis), *pixels, 1 / nearness
+    fresh = (low >= 0) & (low < places - 1)
+    fresh[1:] &= low[1:] != low[0]
+    shift, which = fresh.nonzero(as_tuple=True)
+    return which, low[shift, which].long()
 
 
 def _visible(found: tuple[Tensor, ...], face_id: Tensor, depth: Tensor) -> tuple[Tensor, ...]:
