@@ -180,6 +180,7 @@ PICTURES = {
     "Metrics": committed("workflows/four_d_metrics_demo.jpg", 480),
     "GaussiansFromOrbitVideo": committed("workflows/orbit_video_to_4d_gaussians_demo.jpg", 440),
     "Save4D": committed("docs/browser_glb_preview3d.png", 440, (0.627, 0.075, 0.963, 0.91)),
+    "Preview4D": committed("docs/browser_viewer_nodes2.png", 440, (0.335, 0.0, 0.665, 0.495)),
     "EmbeddedPriorLoader": committed("workflows/embedded_prior_sampling_demo.jpg", 400),
 }
 
