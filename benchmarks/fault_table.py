@@ -1,6 +1,6 @@
 """Faults injected into a running ComfyUI, as a page: what the user reads, what is kept, what queueing again gives.
 
-`.venv/bin/python benchmarks/fault_table.py` runs tests/host/test_faults.py and writes docs/fault_table.md from what its tests note;
+`.venv/bin/python benchmarks/fault_table.py` runs the tests of faults and writes docs/fault_table.md from what its tests note;
 a fault whose test fails is not on the page, and the exit status says so.
 """
 
@@ -12,6 +12,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("tests/host/test_faults.py", "tests/host/test_save_4d.py")
 COLUMNS = ("fault", "first line", "kept", "queued again")
 PAGE = """# Faults and what they leave
 
@@ -43,7 +44,7 @@ def cell(text: str) -> str:
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/host/test_faults.py", f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, f"--junitxml={report}", "-o", "junit_family=xunit1"]
         status = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT).returncode
         rows = noted(report)
     lines = "\n".join("| " + " | ".join(cell(row[column]) for column in COLUMNS) + " |" for row in rows)

@@ -34,9 +34,15 @@ def names(folder) -> list[str]:
     return sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
 
 
+def note(record_property, fault: str, line: str, kept: str, again: str):
+    """A row of docs/fault_table.md."""
+    for column, text in (("fault", fault), ("first line", line), ("kept", kept), ("queued again", again)):
+        record_property(column, text)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the fault pack looks through /proc")
 @pytest.mark.parametrize("where", ["frame_0001.ply", "*.bloom4d.safetensors", "*.glb"])
-def test_a_disk_that_fills_in_the_middle_leaves_no_file(broken, demo_server, output, where):
+def test_a_disk_that_fills_in_the_middle_leaves_no_file(broken, demo_server, output, where, record_property):
     graph = complete(broken, prompt(f"four_d/{len(where)}/x", 31))
     arm(broken, {"where": "fsync", "what": "full", "match": where})
     failed = broken.run(graph, expect="error")
@@ -44,22 +50,25 @@ def test_a_disk_that_fills_in_the_middle_leaves_no_file(broken, demo_server, out
     folder = output / "four_d" / str(len(where))
     assert names(folder) == [] and faults.unfinished(output) == []
     arm(broken)
-    broken.run(graph)
+    assert broken.run(graph).executed == ["3"]
     assert names(folder) == sorted(f"x_00001_{ending}" for ending in ENDINGS)
     demo_server.run(graph)
     calm = demo_server.base / "output" / "four_d" / str(len(where))
     for path in folder.rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (calm / path.relative_to(folder)).read_bytes(), path.name
+    note(record_property, f"disk full in Save 4D, in {where}", first_line(failed), "the objects in memory; no file of this save, nor a part of one", "same bytes, only Save 4D runs")
 
 
-def test_a_small_disk_is_refused_before_anything_is_written(broken, disk, output):
+def test_a_small_disk_is_refused_before_anything_is_written(broken, disk, output, record_property):
     if disk is None:
         pytest.skip("no file system may be mounted here")
     graph = complete(broken, prompt("four_d/small/x", 32))
     with disk.full(left=20_000):
         line = first_line(broken.run(graph, expect="error"))
     assert line.startswith("Save 4D would write about") and "kB free. Switch formats off" in line and names(output / "four_d" / "small") == []
+    note(record_property, "disk too small for Save 4D", line, "the objects in memory; nothing is begun", "saved, only Save 4D runs")
+    assert broken.run(graph).executed == ["3"]
 
 
 def test_saved_files_are_loaded_by_another_prompt(demo_server):
