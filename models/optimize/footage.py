@@ -10,6 +10,8 @@ from ..geometry.cameras import Cameras
 
 SAME_SIDE = math.radians(10.0)  # directions closer than this see an object from one side
 WELL_SEEN = 3  # sides that a time must be seen from for its shape to be determined
+NEARBY = 0.25  # of the clip: what moves little in that long is seen from all sides that the camera passes meanwhile
+AROUND = 120.0  # degrees between two of those sides that make up front and back, also of an orbit from above
 
 
 @dataclass(frozen=True)
@@ -96,29 +98,31 @@ def stratified(times: Tensor, draws: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Coverage:
-    """From how many sides the pictures see the object: at each time that changes, and at time 0 by still pictures."""
+    """From how many sides the pictures see the object: `sides` of each instant, `still` of time 0 by still pictures; `passed`,
+    the angle in degrees between the two farthest sides that are seen within a quarter of the clip, at most instants."""
 
-    instants: int
-    sides: tuple[int, ...]  # of each instant
+    sides: tuple[int, ...]
     still: int
+    passed: float
 
     @property
     def ill_posed(self) -> bool:
-        """Whether too few sides of most instants are seen, and no still pictures say what the others look like."""
-        return self._poor() * 2 > self.instants and self.still < WELL_SEEN
+        """Whether too few sides of most instants are seen, neither nearby in time nor by still pictures."""
+        return self._poor() * 2 > len(self.sides) and self.still < WELL_SEEN and self.passed < AROUND
 
     def words(self) -> str:
         """What a user should know, in a sentence or two."""
-        poor = self._poor()
         if not self.sides:
             return f"Only time 0 is seen, from {self.still} sides."
-        if not poor:
-            return f"Each of the {self.instants} times is seen from at least {min(self.sides)} sides: the shape is determined."
+        if not self._poor():
+            return f"Each of the {len(self.sides)} times is seen from at least {min(self.sides)} sides: the shape is determined."
         seen = "1 side only" if max(self.sides) == 1 else f"{min(self.sides)} to {max(self.sides)} sides"
-        told = f"The {self.instants} times are seen from {seen} each"
+        told = f"The {len(self.sides)} times are seen from {seen} each"
         if self.ill_posed:
             return f"{told}, so the geometry is ill-posed: depth and hidden sides are guessed. Connect a static orbit of time 0 and a driving video."
-        return f"{told}; the static orbit shows time 0 from {self.still} sides, and how hidden sides move is carried over from it."
+        if self.still >= WELL_SEEN:
+            return f"{told}; the static orbit shows time 0 from {self.still} sides, and how hidden sides move is carried over from it."
+        return f"{told}, but sides {self.passed:.0f} degrees apart within a quarter of the clip: the shape is determined where motion is slow."
 
     def _poor(self) -> int:
         return sum(count < WELL_SEEN for count in self.sides)
@@ -126,15 +130,22 @@ class Coverage:
 
 def coverage(footages: list[Footage]) -> Coverage:
     """Count the sides by the cameras' directions; those within 10 degrees of another are one side."""
+    still = [_directions(item.cameras) for item in footages if item.static]
+    seen = _sides(torch.cat(still)) if still else 0
     moving = [item for item in footages if not item.static]
     if not moving:
-        return Coverage(0, (), _sides(torch.cat([_directions(item.cameras) for item in footages])))
+        return Coverage((), seen, 0.0)
     times = torch.cat([item.times for item in moving])
     directions = torch.cat([_directions(item.cameras) for item in moving])
     instants = torch.unique(times)
-    sides = tuple(_sides(directions[times == instant]) for instant in instants)
-    still = [_directions(item.cameras) for item in footages if item.static]
-    return Coverage(len(instants), sides, _sides(torch.cat(still)) if still else 0)
+    reach = 0.5 * NEARBY * (instants[-1] - instants[0]) + 1e-6
+    passed = torch.stack([_widest(directions[(times - instant).abs() <= reach]) for instant in instants])
+    return Coverage(tuple(_sides(directions[times == instant]) for instant in instants), seen, float(passed.median()))
+
+
+def _widest(directions: Tensor) -> Tensor:
+    """Largest angle in degrees between two of unit directions (M, 3)."""
+    return torch.rad2deg((directions @ directions.t()).amin().clamp(-1.0, 1.0).acos())
 
 
 def _directions(cameras: Cameras) -> Tensor:

@@ -316,6 +316,10 @@ def test_coverage_is_counted_from_the_cameras():
     alone, helped, full = coverage([video]), coverage([video, still]), coverage([filmed(view_time_grid(4, 3))])
     assert alone.sides == (1,) * 8 and alone.ill_posed and "ill-posed" in alone.words() and "1 side only" in alone.words()
     assert helped.still == 12 and not helped.ill_posed and "12 sides" in helped.words()
+    often = coverage([footage("video", torch.ones(48, 4, 4, 3), None, CameraPath(frames=48, turns=4).cameras())])
+    once = coverage([footage("video", torch.ones(48, 4, 4, 3), None, CameraPath(frames=48, turns=1).cameras())])
+    assert not often.ill_posed and abs(often.passed - 150) < 1 and "150 degrees apart" in often.words()  # opposite, both 15 degrees up
+    assert once.ill_posed and 70 < once.passed < 100
     assert full.sides == (4, 4, 4) and not full.ill_posed and "determined" in full.words()
 
 

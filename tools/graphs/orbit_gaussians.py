@@ -24,7 +24,7 @@ ABOUT = """## An orbit video to dynamic Gaussians
 
 Press **Run**. A procedural flower stands in for what a video model would make: a video whose camera circles the object while it blooms, a static orbit of its first instant, and a driving video from the front. In some minutes on two processor cores they become Gaussians that move, which you can play, turn and save.
 
-**Why three videos**: an orbit video shows each time from one side only. The static orbit says what the object looks like all around, the driving video how its front moves. Unplug them and the node tells you what the cameras leave open; the scores below show what it costs.
+**Why three videos**: an orbit video shows each time from one side only. Here its camera turns four times, so that every side is seen in each quarter of the clip; most video models turn once. The static orbit says what the object looks like all around, the driving video how its front moves. Unplug them, or set the turns to 1, and the node tells you what the cameras leave open.
 
 **How it works** (the 4D construction of Orster): points on the surface that all silhouettes share become a cloud, which grows where pictures pull at it. Six feature planes over space and time (ST-HexPlane) move, turn and stretch every Gaussian. The first phase builds, the second learns the motion.
 
