@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..models.geometry.cameras import view_time_grid
 from ..models.optimize.checkpoint import CheckpointStore, drop_finished, read_checkpoint
+from ..models.optimize.forming import coarse_cloud
 from ..models.optimize.identity import fingerprint
 from ..models.optimize.loop import Distiller
 from ..models.optimize.refine import Refinement, Refiner
@@ -24,6 +25,7 @@ from ..models.render.sheets import contact_sheet
 from ..models.render.renderer import Renderer
 from .guidance import PriorSource
 from .host import paths
+from .host.forming import show_forming
 from .host.inference import gradients
 from .host.progress import HostCallback
 
@@ -97,10 +99,21 @@ def work(scene: Scene, sources: tuple[PriorSource, ...], begin: Callable, name: 
         job = begin(Scene(scene.field.clone().to(device), scene.history), priors, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
         resume(job, store, plan)
         logging.info("Bloom4D: %s", places_of(sources))
-        run(job, store, HostCallback(total=job.steps, first=job.step, note=notes_of(sources)), plan.pace)
+        run(job, store, watcher(job, notes_of(sources)), plan.pace)
         finished = job.scene()
     drop_finished(paths.runs_root())
     return Scene(finished.field.to("cpu"), finished.history)
+
+
+def watcher(job: Distiller | Refiner, note: str) -> Callable:
+    """Progress, text and previews on the node, and the field so far in the viewers behind it."""
+    report = HostCallback(total=job.steps, first=job.step, note=note)
+
+    def watch(done: int, text: str, preview) -> None:
+        report(done, text, preview)
+        show_forming(report.node_id, lambda: coarse_cloud(job.work.field))
+
+    return watch
 
 
 def notes_of(sources: tuple[PriorSource, ...]) -> str:

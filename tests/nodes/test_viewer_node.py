@@ -203,3 +203,24 @@ def test_a_large_cloud_is_sent_small(page, folders):
 
     assert show_forming("1", cloud(100_000, 16))
     assert next(folders.iterdir()).stat().st_size <= BYTES + 2000
+
+
+def test_an_optimiser_of_fields_shows_its_field_so_far(page, folders, monkeypatch):
+    from bloom4d.models.formats.viewer_file import read_viewer_file
+    from bloom4d.models.gaussians.dynamic import DynamicGaussians
+    from bloom4d.nodes import runner
+
+    told = []
+
+    def report(**_):
+        def tell(*step):
+            told.append(step)
+
+        tell.node_id = "1"
+        return tell
+
+    monkeypatch.setattr(runner, "HostCallback", report)
+    job = SimpleNamespace(step=0, steps=3, work=SimpleNamespace(field=DynamicGaussians(count=30, generator=torch.Generator().manual_seed(0))))
+    runner.watcher(job, "note")(1, "text", None)
+    assert told == [(1, "text", None)]
+    assert read_viewer_file(folders / page[0][1]["file"]["filename"]).positions.shape[1] == 30
