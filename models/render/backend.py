@@ -55,6 +55,7 @@ class Twin:
 
 KERNELS = "our kernels, CPU and CUDA"
 TWINS = (
+    Twin("hash grid", "tinycudann", "tinycudann", "hash_grid_tinycudann", "encode", "unverified: never run on the package itself", opt_in=True),
     Twin("hash grid", "warp", "warp", "warp_hash_grid", "encode", KERNELS),
     Twin("splats", "gsplat", "gsplat", "splats_gsplat", "composite", "unverified: no machine of ours with gsplat has run it; it agreed with the reference here"),
     Twin("splats", "warp", "warp", "splats_warp", "composite", KERNELS),

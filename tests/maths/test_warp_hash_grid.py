@@ -175,7 +175,7 @@ COMPILE = """
 import sys; sys.path.insert(0, {tools!r}); import pack; pack.load_pack()
 import torch
 from bloom4d.models.render import backend
-print(backend.rows("hash grid")[0].usable)
+print(next(row.usable for row in backend.rows("hash grid") if row.name == "warp"))
 """
 
 
