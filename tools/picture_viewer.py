@@ -1,7 +1,7 @@
 """Preview 4D in a browser at three times, from two sides, in both kinds of nodes: `python tools/picture_viewer.py`.
 
-Writes docs/browser_viewer_classic.png and docs/browser_viewer_nodes2.png, and web/docs/Bloom4DPreview4D.jpg for the help page. The object is a
-procedural flower, 12,000 flat Gaussians on its surface. Needs Chromium and playwright.
+Writes docs/browser_viewer_classic.png and docs/browser_viewer_nodes2.png. The object is a procedural flower, 12,000 flat Gaussians on its
+surface. Needs Chromium and playwright.
 """
 
 import io
@@ -112,7 +112,6 @@ def main() -> int:
         path = ROOT / "docs" / f"browser_viewer_{name}.png"
         sheet_of(tiles, len(FRAMES)).quantize(COLOURS).save(path, optimize=True)
         print(path.relative_to(ROOT))
-    sheet_of([sheets["classic"][1], sheets["classic"][5]], 2).save(ROOT / "web" / "docs" / "Bloom4DPreview4D.jpg", quality=80)
     return 0
 
 
