@@ -31,18 +31,20 @@ GOAL, GOAL_WARP = 100.0, 1.25
 
 
 def shell(count: int) -> list[torch.Tensor]:
-    """Anisotropic Gaussians (N, ...) in double on a sphere, as large as their distance."""
+    """Anisotropic Gaussians (N, ...) on a sphere, as large as their distance; double, but numbers of single precision."""
     draws = torch.Generator().manual_seed(0)
 
     def normal(*shape):
         return torch.randn(count, *shape, generator=draws, dtype=torch.float64)
 
     positions = torch.nn.functional.normalize(normal(3), dim=1) * (0.6 + 0.1 * normal(1))
-    return [positions, normal(4), 0.8 / math.sqrt(count) * torch.exp(0.4 * normal(3)), torch.sigmoid(0.5 + 1.5 * normal()), torch.sigmoid(normal(3))]
+    scene = positions, normal(4), 0.8 / math.sqrt(count) * torch.exp(0.4 * normal(3)), torch.sigmoid(0.5 + 1.5 * normal()), torch.sigmoid(normal(3))
+    return [value.float().double() for value in scene]  # the same numbers in both precisions
 
 
 def view(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    return orbit(*(torch.tensor([value], dtype=dtype) for value in (0.3, 0.2, 2.9))), torch.tensor([math.radians(42.0)], dtype=dtype)
+    """Pose (1, 4, 4) and field of view, of single precision too."""
+    return orbit(*(torch.tensor([value]) for value in (0.3, 0.2, 2.9))).to(dtype), torch.tensor([math.radians(42.0)]).to(dtype)
 
 
 def ours(scene, size: int, backend: str) -> torch.Tensor:

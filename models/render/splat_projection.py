@@ -63,7 +63,8 @@ class Splats:
 
 @dataclass(frozen=True)
 class Footprints:
-    """Projected Gaussians: centre (M, 2) pixels, depth (M,) along the camera's -Z, covariance (M, 3) xx, xy, yy in pixels^2."""
+    """Projected Gaussians, a row per quantity: centre (2, M) pixels, depth (M,) along the camera's -Z, covariance (3, M) xx, xy,
+    yy in pixels^2."""
 
     centre: Tensor
     depth: Tensor
@@ -71,43 +72,61 @@ class Footprints:
 
     def determinant(self) -> Tensor:
         """Of the covariance, (M,)."""
-        xx, xy, yy = self.covariance.unbind(1)
+        xx, xy, yy = self.covariance
         return xx * yy - xy * xy
 
 
-def footprints(positions: Tensor, rotations: Tensor, scales: Tensor, camera_to_world: Tensor, fov_y: Tensor, height: int, width: int, dilation: float) -> Footprints:
+@dataclass(frozen=True)
+class _Views:
+    """A camera for each of M Gaussians: axes (3 coordinates, 3 axes, M) OpenGL, position (3, M), half (M,) the tangent of half the
+    vertical field of view; the picture's size."""
+
+    axes: Tensor
+    position: Tensor
+    half: Tensor
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, camera_to_world: Tensor, fov_y: Tensor, view: Tensor, height: int, width: int) -> "_Views":
+        numbers = camera_to_world[:, :3].flatten(1).index_select(0, view).t().contiguous().view(3, 4, -1)
+        return cls(numbers[:, :3], numbers[:, 3], torch.tan(0.5 * fov_y).index_select(0, view), height, width)
+
+    def pixels(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels (2, M), depths (M,) and the slopes (2, M) x / z and y / z of points (3, M), in OpenCV's axes: y down."""
+        x, y, z = (self.axes * (positions - self.position)[:, None]).sum(0)  # OpenGL's
+        depth = -z
+        slopes = torch.stack([x, -y]) / depth
+        middle = positions.new_tensor([[0.5 * self.width], [0.5 * self.height]])
+        return middle + 0.5 * self.height / self.half * slopes, depth, slopes
+
+
+def footprints(positions: Tensor, rotations: Tensor, scales: Tensor, views: _Views, dilation: float) -> Footprints:
     """Project Gaussians, each with a camera of its own: positions (M, 3), rotations (M, 4) wxyz of any length (zero: unturned),
-    scales (M, 3), camera_to_world (M, 4, 4) OpenGL, fov_y (M,). Meaningless for a Gaussian behind its camera."""
-    centre, depth, local = to_pixels(positions, camera_to_world, fov_y, height, width)
-    half = torch.tan(0.5 * fov_y)
-    focal = 0.5 * height / half
-    limit_y = FIELD_MARGIN * half
-    limit_x = limit_y * (width / height)
-    slope_x = torch.minimum(torch.maximum(local[:, 0] / depth, -limit_x), limit_x)
-    slope_y = torch.minimum(torch.maximum(local[:, 1] / depth, -limit_y), limit_y)
-    right, up, back = camera_to_world[:, :3, :3].unbind(2)  # OpenCV's axes are right, -up and -back
-    scale = (focal / depth)[:, None]
-    across = scale * (right + slope_x[:, None] * back)  # rows of J W
-    down = scale * (slope_y[:, None] * back - up)
-    quaternion = functional.normalize(rotations, dim=1)  # of zero: zero, which turns nothing and has no gradient
-    across, down = (_turned_back(quaternion, row) * scales for row in (across, down))
-    covariance = torch.stack([across.square().sum(1) + dilation, (across * down).sum(1), down.square().sum(1) + dilation], dim=1)
+    scales (M, 3). Meaningless for a Gaussian behind its camera."""
+    centre, depth, slopes = views.pixels(positions.t().contiguous())
+    limit = FIELD_MARGIN * views.half
+    limits = torch.stack([limit * (views.width / views.height), limit])
+    u, v = torch.minimum(torch.maximum(slopes, -limits), limits)
+    right, up, back = views.axes.unbind(1)  # OpenCV's axes are right, -up and -back
+    scale = 0.5 * views.height / views.half / depth
+    rows = torch.stack([scale * (right + u * back), scale * (v * back - up)])  # (2, 3, M): J W
+    quaternion = functional.normalize(rotations.t(), dim=0).contiguous()  # of zero: zero, which turns nothing and has no gradient
+    across, down = _turned_back(quaternion, rows) * scales.t()
+    covariance = torch.stack([across.square().sum(0) + dilation, (across * down).sum(0), down.square().sum(0) + dilation])
     return Footprints(centre, depth, covariance)
 
 
-def to_pixels(positions: Tensor, camera_to_world: Tensor, fov_y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels (M, 2), depths (M,) and places in OpenCV's camera axes (M, 3) of points (M, 3), each with its own camera."""
-    relative = positions - camera_to_world[:, :3, 3]
-    local = (camera_to_world[:, :3, :3] * relative[:, :, None]).sum(1) * relative.new_tensor([1.0, -1.0, -1.0])
-    depth = local[:, 2]
-    scale = 0.5 * height / torch.tan(0.5 * fov_y) / depth
-    return torch.stack([0.5 * width + local[:, 0] * scale, 0.5 * height + local[:, 1] * scale], dim=1), depth, local
+def _turned_back(quaternion: Tensor, vectors: Tensor) -> Tensor:
+    """The inverse of unit quaternions' (4, M) rotation of vectors (K, 3, M)."""
+    twice = 2.0 * _cross(vectors, quaternion[1:])
+    return vectors + quaternion[0] * twice + _cross(twice, quaternion[1:])
 
 
-def _turned_back(quaternion: Tensor, vector: Tensor) -> Tensor:
-    """The inverse of unit quaternions' (M, 4) rotation of vectors (M, 3)."""
-    twice = 2.0 * torch.linalg.cross(vector, quaternion[:, 1:])
-    return vector + quaternion[:, :1] * twice + torch.linalg.cross(twice, quaternion[:, 1:])
+def _cross(vectors: Tensor, axis: Tensor) -> Tensor:
+    """(K, 3, M) x (3, M); written out, since torch's own is slow along any but the last axis."""
+    (x, y, z), (a, b, c) = vectors.unbind(1), axis
+    return torch.stack([y * c - z * b, z * a - x * c, x * b - y * a], dim=1)
 
 
 @dataclass(frozen=True)
@@ -140,37 +159,32 @@ def project(
     too faint has a gradient of exactly zero.
     """
     batch, count = positions.shape[:2]
-    shape = positions, rotations, scales
+    shape = [value.reshape(-1, value.shape[-1]) for value in (positions, rotations, scales)]
     with torch.no_grad():
-        everything = footprints(*(value.reshape(-1, value.shape[-1]) for value in shape), *_own(camera_to_world, fov_y, count), height, width, settings.dilation)
-        index, box, reach, radii = _seen(everything, opacities.reshape(-1), colours.reshape(-1, colours.shape[-1]), count, height, width, settings)
-    view = index // max(count, 1)
-    chosen = [value.reshape(-1, value.shape[-1]).index_select(0, index) for value in shape]
-    cameras = camera_to_world.index_select(0, view), fov_y.index_select(0, view)
-    seen = footprints(*chosen, *cameras, height, width, settings.dilation)
-    centres = seen.centre.new_zeros(batch * count, 2).index_copy(0, index, seen.centre)
-    centres = centres.view(batch, count, 2)
+        owner = torch.arange(batch, device=positions.device).repeat_interleave(count)
+        everything = footprints(*shape, _Views.of(camera_to_world, fov_y, owner, height, width), settings.dilation)
+        index, box, reach, radii = _seen(everything, opacities.reshape(-1), colours.reshape(-1, colours.shape[-1]), owner, height, width, settings)
+    view = owner.index_select(0, index)
+    views = _Views.of(camera_to_world, fov_y, view, height, width)
+    seen = footprints(*(value.index_select(0, index) for value in shape), views, settings.dilation)
+    found = seen.centre.t()
+    centres = found.new_zeros(batch * count, 2).index_copy(0, index, found).view(batch, count, 2)
     if screen_gradients is not None:
         centres = centres + screen_gradients
     centre = centres.view(-1, 2).index_select(0, index)
     features = [colours.reshape(-1, colours.shape[-1]).index_select(0, index), seen.depth[:, None]]
     if later is not None:
-        features.append(_displacement(later.reshape(-1, 3).index_select(0, index), seen.centre, *cameras, height, width, settings.near))
-    xx, xy, yy = seen.covariance.unbind(1)
-    conic = torch.stack([yy, -xy, xx], dim=1) / seen.determinant()[:, None]
+        features.append(_displacement(later.reshape(-1, 3).index_select(0, index), found, views, settings.near))
+    xx, xy, yy = seen.covariance
+    conic = (torch.stack([yy, -xy, xx]) / seen.determinant()).t().contiguous()
     opacity = opacities.reshape(-1).index_select(0, index)
     splats = Splats(index, view, centre, conic, opacity, torch.cat(features, dim=1), reach, box)
     return Projection(splats, centres, radii.view(batch, count))
 
 
-def _own(camera_to_world: Tensor, fov_y: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """A camera for each of the flattened Gaussians."""
-    return camera_to_world[:, None].expand(-1, count, 4, 4).reshape(-1, 4, 4), fov_y[:, None].expand(-1, count).reshape(-1)
-
-
-def _seen(prints: Footprints, opacity: Tensor, colours: Tensor, count: int, height: int, width: int, settings: SplatSettings) -> tuple[Tensor, ...]:
+def _seen(prints: Footprints, opacity: Tensor, colours: Tensor, owner: Tensor, height: int, width: int, settings: SplatSettings) -> tuple[Tensor, ...]:
     """Numbers of the Gaussians that may touch a picture, in compositing order; their boxes (4, M) and reach (M,); all radii (B N,)."""
-    xx, xy, yy = prints.covariance.unbind(1)
+    xx, xy, yy = prints.covariance
     reach = torch.log(opacity.clamp(max=1.0) / settings.alpha_threshold).clamp(max=0.5 * REACH**2)  # NaN stays NaN
     box = _boxes(prints, reach, height, width)
     determinant = prints.determinant()
@@ -180,24 +194,25 @@ def _seen(prints: Footprints, opacity: Tensor, colours: Tensor, count: int, heig
     radii = torch.where(drawn, REACH * larger.sqrt(), torch.zeros_like(larger))
     index = drawn.nonzero()[:, 0]
     index = index[torch.argsort(prints.depth[index], stable=True)]
-    index = index[torch.argsort(index // max(count, 1), stable=True)]
+    index = index[torch.argsort(owner[index], stable=True)]
     return index, box[:, index].long(), reach[index], radii
 
 
 def _boxes(prints: Footprints, reach: Tensor, height: int, width: int) -> Tensor:
     """First and last column and row (4, M) whose pixel centres an ellipse may hold, inside the picture; float, maybe NaN."""
-    half = (2.0 * reach[:, None] * prints.covariance[:, ::2]).sqrt() * 1.001 + 1e-3  # a pixel at the very edge is not lost to rounding
+    half = (2.0 * reach * prints.covariance[::2]).sqrt() * 1.001 + 1e-3  # a pixel at the very edge is not lost to rounding
     first = (prints.centre - half - 0.5).ceil().clamp(min=0.0)
     last = (prints.centre + half - 0.5).floor()
-    last = torch.minimum(last, last.new_tensor([width - 1.0, height - 1.0]))
-    return torch.stack([first[:, 0], last[:, 0], first[:, 1], last[:, 1]])
+    last = torch.minimum(last, last.new_tensor([[width - 1.0], [height - 1.0]]))
+    return torch.stack([first[0], last[0], first[1], last[1]])
 
 
-def _displacement(later: Tensor, centre: Tensor, camera_to_world: Tensor, fov_y: Tensor, height: int, width: int, near: float) -> Tensor:
-    """Pixels (M, 2) that centres move when their Gaussians go to `later` (M, 3); 0 where that is not in front of the camera."""
-    relative = later.detach() - camera_to_world[:, :3, 3]
-    ahead = (-(relative * camera_to_world[:, :3, 2]).sum(1) > near) & torch.isfinite(later).all(1)
-    moved = later.new_zeros(later.shape[0], 2)
+def _displacement(later: Tensor, centre: Tensor, views: _Views, near: float) -> Tensor:
+    """Pixels (M, 2) that centres (M, 2) move when their Gaussians go to `later` (M, 3); 0 where that is not in front of the camera."""
+    with torch.no_grad():
+        _, depth, _ = views.pixels(later.t())
+        ahead = (depth > near) & torch.isfinite(later).all(1)
     rows = ahead.nonzero()[:, 0]
-    there, _, _ = to_pixels(later[rows], camera_to_world[rows], fov_y[rows], height, width)
-    return moved.index_copy(0, rows, there - centre[rows])
+    chosen = _Views(views.axes[..., rows], views.position[:, rows], views.half[rows], views.height, views.width)
+    there, _, _ = chosen.pixels(later.index_select(0, rows).t())
+    return torch.zeros_like(centre).index_copy(0, rows, there.t() - centre.index_select(0, rows))
