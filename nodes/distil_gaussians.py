@@ -24,8 +24,6 @@ from ..models.optimize.mesh_film import at_times_of, cloud_of_meshes, film_meshe
 from ..models.optimize.runs import run
 from ..models.optimize.scene import Scene
 from ..models.render.backend import choose
-from ..models.render.occupancy import OccupancyConfig
-from ..models.render.volume import VolumeRenderer, VolumeRendererConfig
 from .cameras import number
 from .construct_run import watcher
 from .field import whole
@@ -35,6 +33,7 @@ from .host.estimates import amount, need_memory
 from .host.inference import gradients, ordinary
 from .host.progress import HostCallback
 from .optimize import plan_of, run_inputs
+from .render import for_pictures
 from .runner import RunPlan, resume, run_id
 from .sockets import FIELD_4D, GAUSSIANS_4D
 
@@ -137,7 +136,8 @@ class Bloom4DGaussiansFromField(io.ComfyNode):
         if isinstance(field.field, DynamicGaussians):
             return exact(field.field, frames)
         note = need(count, film, frames, degree)
-        renderer = renderer or VolumeRenderer(VolumeRendererConfig(samples=96, bounds="ball", occupancy=OccupancyConfig(times_per_slab=2)))
+        renderer = renderer or for_pictures(field.field)
+        renderer.check(field.field)
         begin = partial(begin_field, field, renderer, film, count, degree, steps, seed)
         found = distil(begin, run_id(field, (), renderer, "distil", film, count, degree, steps, seed, splats()), plan_of(**plan))
         return finished(found, frames, note)

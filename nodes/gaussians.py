@@ -14,13 +14,15 @@ from ..models.geometry.clips import PATHS, TimePath, turntable
 from ..models.geometry.frames import from_load3d_camera
 from ..models.render.frames import depth_picture, over
 from ..models.render.gaussian_frames import render_clip
+from ..models.render.splat_projection import SplatSettings
+from ..models.render.splat_renderer import SplatRenderer
 from .cameras import number
 from .field import hex_colour, option_of
 from .gaussian_tools import CATEGORY, checked, gaussians_input
 from .host.estimates import need_memory
 from .host.progress import HostCallback
 from .prior import resolve_cameras
-from .sockets import CAMERAS_4D, GAUSSIANS_4D
+from .sockets import CAMERAS_4D, GAUSSIANS_4D, RENDERER_4D
 
 BATCH_NAMES = ("positions", "scales", "rotations", "opacities", "sh")
 
@@ -120,6 +122,13 @@ def flow_picture(flow: Tensor) -> Tensor:
     return flow_to_image(flow.movedim(-1, 1).contiguous()).movedim(1, -1).float() / 255.0
 
 
+def splat_settings(renderer) -> SplatSettings | None:
+    """The settings of a connected renderer, None for the usual ones; ValueError for one that draws no Gaussians."""
+    if renderer is not None and not isinstance(renderer, SplatRenderer):
+        raise ValueError(f"The renderer draws {renderer.kind}s, and these are Gaussians. Connect a Splat Renderer, or none.")
+    return None if renderer is None else renderer.config
+
+
 class Bloom4DRenderGaussians(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -143,6 +152,7 @@ class Bloom4DRenderGaussians(io.ComfyNode):
                 io.Color.Input("colour", default="#ffffff", tooltip="The colour behind the object."),
                 CAMERAS_4D.Input("cameras", optional=True, tooltip="A Camera Path or cameras of your own in the place of turns and the angles; along together their own times are shown."),
                 io.Load3DCamera.Input("camera_info", optional=True, tooltip="A camera of the host, such as Create Camera Info or a 3D viewer gives: where the turns begin, in the place of the angles."),
+                RENDERER_4D.Input("renderer", optional=True, tooltip="A Splat Renderer with settings of its own."),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The pictures; connect them to Create Video."),
@@ -153,13 +163,13 @@ class Bloom4DRenderGaussians(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, gaussians, frames, turns, azimuth, elevation, distance, fov, width, height, colour, path=None, cameras=None, camera_info=None):
+    def execute(cls, gaussians, frames, turns, azimuth, elevation, distance, fov, width, height, colour, path=None, cameras=None, camera_info=None, renderer=None):
         path = time_path(option_of("path", path, PATHS))
         shots = clip_cameras(path, frames, turns, (azimuth, elevation, distance, fov), cameras, camera_info)
         behind = hex_colour(colour)
         device = comfy.model_management.get_torch_device()
         watch = HostCallback(total=len(shots))
-        clip = render_clip(checked(gaussians).to(device), shots, height, width, flow=True, watch=watch)
+        clip = render_clip(checked(gaussians).to(device), shots, height, width, splat_settings(renderer), flow=True, watch=watch)
         return io.NodeOutput(over(clip, behind), clip.alpha, depth_picture(clip), flow_picture(clip.flow))
 
 

@@ -18,6 +18,7 @@ from .footage import Footage
 
 PICTURES = 4  # per step
 BYTES_PER_DRAWN = 3000  # per Gaussian and picture of a step: planes' samples, network, footprint and their gradients, measured
+BYTES_AT_LEAST = 200 << 20  # compositing, whatever the number
 BYTES_PER_GAUSSIAN = 14 * 4 * 4  # parameter, gradient, two moments
 
 RATES = CloudRates(positions=1e-3, colours=1e-2, details=5e-4, opacities=0.05, scales=1e-2, rotations=5e-3, planes=2e-2, networks=4e-3)
@@ -48,7 +49,7 @@ def construction(gaussians: DynamicGaussians | RidingGaussians, film: Footage, s
 def bytes_needed(count: int, film: Filming, frames: int, coefficients: int) -> int:
     """About how much memory a distillation takes at its peak: film, optimiser, one step's pictures, and the result."""
     fit = count * (BYTES_PER_GAUSSIAN + 16 * 3 * (coefficients - 1) + PICTURES * BYTES_PER_DRAWN)
-    return 2 * film.bytes() + fit + 4 * count * (frames * 10 + 4 + 3 * coefficients)
+    return BYTES_AT_LEAST + 2 * film.bytes() + fit + 4 * count * (frames * 10 + 4 + 3 * coefficients)
 
 
 @dataclass(frozen=True)

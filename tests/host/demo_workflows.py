@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests" / "nodes"))
 PRIOR = "untrained.safetensors"
-NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo", "four_d_metrics_demo", "orbit_video_to_4d_gaussians_demo")
+NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo", "four_d_metrics_demo", "orbit_video_to_4d_gaussians_demo", "text_to_4d_gaussians_demo")
 STAGES = ("Optimize stage 1", "Optimize stage 2", "Optimize stage 3")
 STEPS = 3
 
@@ -52,6 +52,8 @@ def smoke_changes(prompt: dict) -> dict:
     construction = {"coarse": STEPS, "fine": 2, "initial_gaussians": 150, "max_gaussians": 300, "frames_out": 4, "densify_from": 1, "densify_every": 2, "preview_interval": 0.5}
     changes |= {title: construction for title in of_class(prompt, "Bloom4DGaussiansFromOrbitVideo")}
     changes |= {title: {"width": 32, "height": 32, "frames": 4} for title in of_class(prompt, "Bloom4DRenderGaussians")}
+    distillation = {"count": 60, "views": 3, "times": 2, "size": 16, "frames": 3, "steps": STEPS, "preview_interval": 0.5}
+    changes |= {title: distillation for title in of_class(prompt, "Bloom4DGaussiansFromField")}
     changes |= {title: {"steps": 2} for title in of_class(prompt, "KSampler")}
     changes |= {title: {"size": 32} for title in of_class(prompt, "Bloom4DProcedural4DObject") if "Bloom4DMetrics" in classes(prompt)}
     return changes | {title: {"prior": PRIOR} for title in of_class(prompt, "Bloom4DEmbeddedPriorLoader")}

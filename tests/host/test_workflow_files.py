@@ -27,9 +27,9 @@ def test_these_are_all_the_workflows():
 
 def test_both_formats_are_what_the_source_says(name):
     """After a change of tools/graphs: `python tools/write_workflows.py`."""
-    from graphs import metrics, orbit_gaussians, sampling, text_to_4d
+    from graphs import metrics, orbit_gaussians, sampling, text_to_4d, text_to_4d_gaussians
 
-    graph = {module.NAME: module.build for module in (text_to_4d, sampling, metrics, orbit_gaussians)}[name]()
+    graph = {module.NAME: module.build for module in (text_to_4d, sampling, metrics, orbit_gaussians, text_to_4d_gaussians)}[name]()
     prompt, shown = demo.load(name), {str(node["id"]): node for node in read(name)["nodes"]}
     assert prompt.keys() == graph.nodes.keys()
     for key, node in graph.nodes.items():

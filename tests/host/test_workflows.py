@@ -130,6 +130,21 @@ def test_every_fault_of_the_metrics_demo_is_found(demo_server):
     assert markdown.startswith("| result | phenomenon (higher) |") and "| another of its kind | **1** |" in markdown
 
 
+def test_a_prompt_becomes_gaussians_that_are_played_and_saved_in_all_formats(demo_server):
+    prompt = demo.smoke("text_to_4d_gaussians_demo", Field={"seed": FIELD_SEED})
+    run = demo_server.run(prompt)
+    assert reached(run) == set(prompt)
+    made = demo.titled(prompt, "Gaussians")
+    assert demo.steps_of(run, prompt, "Gaussians")[-1] >= demo.STEPS
+    report, = run.outputs[made]["text"]
+    assert report.startswith("PSNR ") and "60 Gaussians at 3 times, 3 steps on 6 pictures of 16 x 16" in report
+    assert made in {event.data["node_id"] for event in run.of("preview")}
+    assert run.outputs[demo.titled(prompt, "Play it")]["bloom4d_view"][0]["type"] == "temp"
+    saved = run.outputs[demo.titled(prompt, "Save all formats")]["text"]
+    endings = (".bloom4d.safetensors", ".viewer.safetensors", "_ply", "_spz", ".glb")
+    assert [any(ending in line for line in saved) for ending in endings] == [True] * 5, saved
+
+
 def test_an_orbit_video_becomes_gaussians_that_are_shown_measured_and_saved(demo_server):
     prompt = demo.smoke("orbit_video_to_4d_gaussians_demo")
     run = demo_server.run(prompt)

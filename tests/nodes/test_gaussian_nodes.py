@@ -272,6 +272,17 @@ def test_a_cloud_out_of_sight_gives_empty_pictures(nodes):
     assert places(one[0], 0.0, camera(0.0, 15.0)) < 0.3, "a single frame stands still"
 
 
+def test_a_splat_renderer_brings_its_settings_and_another_is_refused(nodes):
+    from bloom4d.models.render.splat_projection import SplatSettings
+    from bloom4d.models.render.splat_renderer import SplatRenderer
+    from bloom4d.models.render.volume import VolumeRenderer
+
+    plain, wide = shot(nodes, frames=1)[1], shot(nodes, frames=1, renderer=SplatRenderer(SplatSettings(dilation=4.0)))[1]
+    assert (wide > 0.02).sum() > 1.3 * (plain > 0.02).sum()
+    with pytest.raises(ValueError, match="The renderer draws volumes, and these are Gaussians"):
+        shot(nodes, renderer=VolumeRenderer())
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"colour": "red"}, "is no colour"),
     ({"path": None}, '"path" was set to none of its options'),
