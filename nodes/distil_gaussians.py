@@ -8,7 +8,7 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from ..models.formats.mesh_batch import NAMES, batch_problem
+from ..models.formats.mesh_batch import batch_problem
 from ..models.gaussians.checks import check
 from ..models.gaussians.dynamic import DynamicGaussians
 from ..models.gaussians.riding import RidingGaussians
@@ -31,6 +31,7 @@ from .gaussian_tools import CATEGORY
 from .host import paths
 from .host.estimates import amount, need_memory
 from .host.inference import gradients, ordinary
+from .host.meshes import tensors_of
 from .host.progress import HostCallback
 from .optimize import plan_of, run_inputs
 from .render import for_pictures
@@ -207,7 +208,7 @@ class Bloom4DGaussiansFromMeshBatch(io.ComfyNode):
 
 def mesh_tensors(mesh) -> dict[str, torch.Tensor]:
     """The host's MESH as tensors by name, checked."""
-    batch = {name: value.cpu() for name in NAMES if (value := getattr(mesh, name, None)) is not None}
+    batch = tensors_of(mesh)
     if problem := batch_problem(batch):
         raise ValueError(f"The mesh can not be filmed: {problem}. Repair the node that made it.")
     return batch
