@@ -15,12 +15,14 @@ SMALL = {
     "Bloom4DSingleGridField": {"size": "custom", "size.levels": 2, "size.finest": 16, "size.table": 10, "size.hidden": 8},
     "Bloom4DLoadField": {"path": OUT_OF_A_FILE},
     "Bloom4DGaussianField": {"count": 100, "motion": "custom", "motion.channels": 4, "motion.resolution": 4, "motion.time_nodes": 3, "motion.hidden": 8},
+    "Bloom4DGaussiansFromOrbitVideo": {"coarse": 1, "fine": 1, "initial_gaussians": 100, "max_gaussians": 100, "start": "random", "planes": "custom", "planes.channels": 4, "planes.resolution": 4, "planes.levels": 1, "planes.time_nodes": 3, "preview_interval": 0},
+    "Bloom4DToyMotion": {"parts": 8, "times": 3, "views": 2, "size": 16},
     "Bloom4DVolumeRenderer": {"samples": 8, "occupancy_resolution": 8, "time_slabs": 2},
     "Bloom4DEmbeddedPriorLoader": {"prior": demo.PRIOR},
     "Bloom4DVideoSDSGuidance": {"cameras": {"views": 1, "frames": 3}},
 }
 """Values that make a node small or name its file; "cameras": of the sampler in front of it."""
-OF_GAUSSIANS = {"Bloom4DGaussianField", "Bloom4DSplatRenderer"}
+OF_GAUSSIANS = {"Bloom4DGaussianField", "Bloom4DGaussiansFromOrbitVideo", "Bloom4DSplatRenderer"}
 """Fields that only these renderers draw, and renderers that draw nothing else; all others hold a density."""
 GUIDANCE_SIZE = {"width": 16, "height": 16, "model_size": 64}
 STOCK_PRIORS = {"Stable Diffusion 2.1": ("CheckpointLoaderSimple", {"ckpt_name": "tiny_sd21.safetensors"})}
@@ -164,6 +166,8 @@ class Graph:
         if prior is not None and kind == "CONDITIONING":
             text = self.add("CLIPTextEncode", {"clip": self.link(self.loader(prior.clip), "CLIP"), "text": "a red candle burning" if name == "positive" else ""})
             return [text, 0]
+        if kind == "IMAGE" or kind == "CAMERAS_4D" and "IMAGE" in kinds(self.infos[class_type]):  # pictures with their cameras
+            return self.link(self.feed("Bloom4DToyMotion"), kind)
         if kind == "CAMERAS_4D":
             defaults = {key: rest[0]["default"] for key, (_, *rest) in inputs(self.infos["Bloom4DCameraSampler"]).items()}
             return [self.add("Bloom4DCameraSampler", {**defaults, **sampler}), 0]
