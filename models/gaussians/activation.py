@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .gaussians import SH_DC
+from .gaussians import harmonics_of
 
 RAW = ("positions", "quaternions", "log_scales", "logits", "colours", "details")
 """Raw parameters of N Gaussians: positions (N, 3) world, quaternions (N, 4) w, x, y, z of any length but 0, log_scales (N, 3),
@@ -53,6 +53,6 @@ def cloud(positions: Tensor, colours: Tensor, spacing: Tensor, opacity: float, d
         "quaternions": quaternions,
         "log_scales": spacing.clamp_min(SMALLEST_SCALE).log()[:, None].repeat(1, 3),
         "logits": logit(positions.new_full((count,), opacity)),
-        "colours": ((colours - 0.5) / SH_DC)[:, None],
+        "colours": harmonics_of(colours),
         "details": positions.new_zeros(count, (degree + 1) ** 2 - 1, 3),
     }

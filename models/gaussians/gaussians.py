@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-SH_DC = 0.28209479177387814  # the constant spherical harmonic: sRGB = SH_DC * coefficient + 0.5
+from .harmonics import SH_DC
+
 ATTRIBUTES = ("positions", "rotations", "scales", "opacities", "harmonics")
 DIMENSIONS = {"positions": 3, "rotations": 3, "scales": 3, "opacities": 2, "harmonics": 4}
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 MOST_DEGREE = 3
-C0 = 0.28209479177387814
+SH_DC = 0.28209479177387814  # the constant one: sRGB = SH_DC * coefficient + 0.5
 C1 = 0.4886025119029199
 C2 = (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
 C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154, 1.445305721320277)
@@ -14,7 +14,7 @@ PROBES = 64  # directions at which a rotation is measured; 7 functions of degree
 def basis(directions: Tensor, degree: int) -> Tensor:
     """Values (..., (degree + 1)^2) of the harmonics at unit `directions` (..., 3), the constant one first; degree 0 to 3."""
     x, y, z = directions.unbind(-1)
-    values = [torch.full_like(x, C0)]
+    values = [torch.full_like(x, SH_DC)]
     if degree > 0:
         values += [-C1 * y, C1 * z, -C1 * x]
     if degree > 1:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from ..geometry.rotations import matrix_to_quaternion, quaternion_product, quaternion_to_matrix
 from .activation import RAW, activated
 from .dynamic import DynamicGaussiansConfig
-from .gaussians import SH_DC, Gaussians4D
+from .gaussians import SH_DC, Gaussians4D, harmonics_of
 
 COLLAPSED = 1e-12  # twice a face's area below which it has no direction
 
@@ -82,7 +82,7 @@ def discs(tracks: Tracks, normals: Tensor, spacing: float, opacity: float, degre
         "quaternions": matrix_to_quaternion(frame).roll(1, -1),
         "log_scales": logs,
         "logits": torch.logit(positions.new_full((count,), opacity)),
-        "colours": ((tracks.at_rest("colours") - 0.5) / SH_DC)[:, None],
+        "colours": harmonics_of(tracks.at_rest("colours")),
         "details": positions.new_zeros(count, (degree + 1) ** 2 - 1, 3),
     }
 

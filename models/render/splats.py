@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..gaussians.gaussians import SH_DC, Gaussians4D, sample_times
+from ..gaussians.gaussians import Gaussians4D, sample_times
+from ..gaussians.harmonics import basis
 from ..geometry.cameras import Cameras
 from .backend import implementation
 from .splat_projection import SplatSettings, project
@@ -92,21 +93,6 @@ def _drawn(gaussians: Gaussians4D, cameras: Cameras, height: int, width: int, se
 def sh_colours(harmonics: Tensor, directions: Tensor, low: float | None = 0.0) -> Tensor:
     """Colours (B, N, 3) = 0.5 + sum of coefficient * real spherical harmonic (3DGS order and signs) towards unit `directions`
     (B, N, 3) from the camera to the Gaussian; harmonics (B, N, K, 3) with K = 1, 4, 9 or 16. Never below `low`."""
-    basis = _basis(directions, round(harmonics.shape[2] ** 0.5) - 1)  # (B, N, K)
-    colours = 0.5 + (basis[..., None] * harmonics).sum(2)
+    values = basis(directions, round(harmonics.shape[2] ** 0.5) - 1)  # (B, N, K)
+    colours = 0.5 + (values[..., None] * harmonics).sum(2)
     return colours if low is None else colours.clamp(min=low)
-
-
-def _basis(directions: Tensor, degree: int) -> Tensor:
-    x, y, z = directions.unbind(-1)
-    values = [torch.full_like(x, SH_DC)]
-    if degree > 0:
-        values += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
-    if degree > 1:
-        values += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (3 * z * z - 1)]
-        values += [-1.0925484305920792 * x * z, 0.5462742152960396 * (x * x - y * y)]
-    if degree > 2:
-        values += [-0.5900435899266435 * y * (3 * x * x - y * y), 2.890611442640554 * x * y * z, -0.4570457994644658 * y * (5 * z * z - 1)]
-        values += [0.3731763325901154 * z * (5 * z * z - 3), -0.4570457994644658 * x * (5 * z * z - 1)]
-        values += [1.445305721320277 * z * (x * x - y * y), -0.5900435899266435 * x * (x * x - 3 * y * y)]
-    return torch.stack(values, dim=-1)
