@@ -46,11 +46,17 @@ def opened(page, mode: str):
 
 
 def seek(page, share: float) -> str:
-    """Click into the time slider; the words beside it."""
+    """Click into the time slider until the clock stands there, as a busy page may miss a click; the words beside it."""
     box = page.locator('[role="slider"]').first.locator("xpath=ancestor::span[@data-orientation][last()]").bounding_box()
-    page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
-    page.wait_for_timeout(1200)  # drawn by software
-    return page.get_by_text("s / ").first.inner_text()
+    clock = ""
+    for _ in range(20):
+        page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        page.wait_for_timeout(1200)  # drawn by software
+        clock = page.get_by_text("s / ").first.inner_text()
+        now, whole = (float(part.strip().rstrip("s")) for part in clock.split("/"))
+        if abs(now / whole - share) < 0.15:
+            break
+    return clock
 
 
 def red(page, path) -> numpy.ndarray:
