@@ -13,9 +13,10 @@ from PIL import Image
 LONG = 240  # seconds; shared machines are slow
 MODES = ("morph", "stepped")
 SHARES = (0.02, 0.4, 0.85)
+# left of where a side panel lies that an earlier test left open
 PLACE = """() => { const places = { Object: [0, 0], Save: [360, 0], Preview: [820, 0] };
     for (const node of window.app.rootGraph.nodes) { node.pos = places[node.title]; if (node.title === 'Preview') node.setSize([440, 500]); }
-    window.app.canvas.ds.scale = 0.92; window.app.canvas.ds.offset = [80, 130]; window.app.canvas.setDirty(true, true); }"""
+    window.app.canvas.ds.scale = 0.92; window.app.canvas.ds.offset = [-330, 130]; window.app.canvas.setDirty(true, true); }"""
 QUIET = """() => new Promise(resolve => { let timer = setTimeout(resolve, 1000); setTimeout(resolve, 30000);
     new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(resolve, 1000); }).observe(document.body, { childList: true, subtree: true }); })"""
 
