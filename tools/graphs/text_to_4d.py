@@ -41,13 +41,18 @@ RATES = {"rate_static": 0.03, "rate_decoder": 0.007, "opaque": 30.0}
 
 def build() -> Graph:
     graph = Graph(ABOUT)
+    add_results(graph, add_polished_field(graph))
+    return graph
+
+
+def add_polished_field(graph: Graph):
+    """Everything up to the polish; returns the link to the polished field."""
     prior = add_prior(graph)
     field, renderer = add_field(graph)
     first, looks = add_shape_stage(graph, prior, field, renderer)
     second = add_look_stage(graph, prior, first, renderer, looks)
     third, joint = add_motion_stage(graph, prior, second, renderer)
-    add_results(graph, add_polish(graph, third, joint, renderer))
-    return graph
+    return add_polish(graph, third, joint, renderer)
 
 
 def add_prior(graph: Graph) -> dict:

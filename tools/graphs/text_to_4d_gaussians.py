@@ -1,7 +1,7 @@
 """Text to 4D to moving Gaussians: the text-to-4D graph up to its polished field, then Gaussians, a viewer and every export."""
 
 from .builder import Graph
-from .text_to_4d import GREEN, GREY, MESH_DENSITY, VIDEO_FRAMES, VIDEO_RATE, VIDEO_SIZE, add_field, add_look_stage, add_motion_stage, add_polish, add_prior, add_shape_stage
+from .text_to_4d import GREEN, GREY, MESH_DENSITY, VIDEO_FRAMES, VIDEO_RATE, VIDEO_SIZE, add_polished_field
 
 NAME = "text_to_4d_gaussians_demo"
 GAUSSIANS, STEPS, FRAMES = 4000, 300, 24
@@ -26,12 +26,7 @@ Results are in ComfyUI's output folder under `bloom4d`."""
 
 def build() -> Graph:
     graph = Graph(ABOUT)
-    prior = add_prior(graph)
-    field, renderer = add_field(graph)
-    first, looks = add_shape_stage(graph, prior, field, renderer)
-    second = add_look_stage(graph, prior, first, renderer, looks)
-    third, joint = add_motion_stage(graph, prior, second, renderer)
-    polished = add_polish(graph, third, joint, renderer)
+    polished = add_polished_field(graph)
     gaussians = add_gaussians(graph, polished)
     add_exports(graph, polished, gaussians)
     return graph
