@@ -1,6 +1,8 @@
 """Guidance terms: a prior, what it looks at, and how its opinion becomes a gradient."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from comfy_api.latest import io
@@ -18,6 +20,25 @@ EVERYTHING = "camera and time"
 TOLD = {EVERYTHING: ("camera", "time"), "camera": ("camera",), "time": ("time",), "nothing": ()}
 SHARING_LABELS = {"per picture": "picture", "per scene": "scene", "whole batch": "batch"}
 assert set(SHARING_LABELS.values()) == set(SHARING)
+
+
+class Source(Protocol):
+    """Where a term's judge comes from: host objects or pictures, opened for the length of a run."""
+
+    def open(self) -> AbstractContextManager:
+        """A context manager around the judge that the term's objective asks."""
+
+    def devices(self) -> tuple[torch.device, ...]:
+        """Where it computes."""
+
+    def place(self) -> str:
+        """The same in words; empty for a judge that computes nothing of its own."""
+
+    def notes(self) -> list[str]:
+        """What there is to say to the user about it, each once."""
+
+    def identity(self) -> str:
+        """A fingerprint of everything that its opinion depends on."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +81,7 @@ class Guidance:
     """What travels on GUIDANCE_4D."""
 
     term: Term
-    source: PriorSource
+    source: Source
 
 
 def prior_inputs() -> list:
@@ -140,7 +161,7 @@ def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
     term = Term(
         name=values["name"].strip() or kind,
         cameras=values["cameras"],
-        distillation=distillation,
+        objective=distillation,
         scenes=values["scenes"],
         resolution=Resolution(values["height"], values["width"], values["coarse_factor"], values["coarse_until"]),
         weight=constant(values["weight"]),

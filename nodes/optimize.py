@@ -193,7 +193,7 @@ class Bloom4DPhotometricRefinement(io.ComfyNode):
             cameras=replace(guidance.term.cameras, views=views, frames=frames),
             level=Schedule(level_start, level_end),
             denoising_steps=denoising_steps,
-            guidance=guidance.term.distillation.guidance,
+            guidance=guidance.term.objective.guidance,
             pool=pool,
             steps_per_round=steps_per_round,
             rays=rays,

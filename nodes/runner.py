@@ -23,7 +23,7 @@ from ..models.optimize.stages import Stage, Term
 from ..models.render.backend import summary
 from ..models.render.sheets import contact_sheet
 from ..models.render.renderer import Renderer
-from .guidance import PriorSource
+from .guidance import PriorSource, Source
 from .host import paths
 from .host.forming import show_forming
 from .host.inference import gradients
@@ -39,7 +39,8 @@ class HostStage:
     """What travels on STAGE_4D: a stage and, term by term, where its priors come from."""
 
     stage: Stage
-    sources: tuple[PriorSource, ...]
+    sources: tuple[Source, ...]
+
 
 @dataclass(frozen=True)
 class RunPlan:
@@ -60,10 +61,10 @@ def named_apart(terms: list[Term]) -> tuple[Term, ...]:
     return tuple(named)
 
 
-def run_id(scene: Scene, sources: tuple[PriorSource, ...], renderer: Renderer, *settings) -> str:
+def run_id(scene: Scene, sources: tuple[Source, ...], renderer: Renderer, *settings) -> str:
     """The name of a run: a hash of everything that determines its result."""
     backends = summary(comfy.model_management.get_torch_device())  # each rounds in its own way
-    start = [describe_field(scene.field), scene.field, len(scene.history), backends]
+    start = [describe_field(scene.field), scene.field, len(scene.history), scene.learned, backends]
     return fingerprint(start, [source.identity() for source in sources], renderer.kind, renderer.config, *settings)
 
 
@@ -89,20 +90,20 @@ def refine(scene: Scene, source: PriorSource, config: Refinement, renderer: Rend
     return work(scene, (source,), begin, run_id(scene, (source,), renderer, config, steps, seed), plan)
 
 
-def work(scene: Scene, sources: tuple[PriorSource, ...], begin: Callable, name: str, plan: RunPlan) -> Scene:
+def work(scene: Scene, sources: tuple[Source, ...], begin: Callable, name: str, plan: RunPlan) -> Scene:
     """Run the job that `begin` makes, on the host's device, with its priors open and its run folder locked."""
     store = CheckpointStore(paths.run_folder(plan.prefix, name))
     device = comfy.model_management.get_torch_device()
     with gradients(), ExitStack() as open_things:
         open_things.enter_context(store.lock())
         priors = [open_things.enter_context(source.open()) for source in sources]
-        job = begin(Scene(scene.field.clone().to(device), scene.history), priors, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
+        job = begin(replace(scene, field=scene.field.clone().to(device)), priors, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
         resume(job, store, plan)
         logging.info("Bloom4D: %s", places_of(sources))
         run(job, store, watcher(job, notes_of(sources)), plan.pace)
         finished = job.scene()
     drop_finished(paths.runs_root())
-    return Scene(finished.field.to("cpu"), finished.history)
+    return replace(finished, field=finished.field.to("cpu"))
 
 
 def watcher(job: Distiller | Refiner, note: str) -> Callable:
@@ -116,18 +117,18 @@ def watcher(job: Distiller | Refiner, note: str) -> Callable:
     return watch
 
 
-def notes_of(sources: tuple[PriorSource, ...]) -> str:
+def notes_of(sources: tuple[Source, ...]) -> str:
     """What there is to say about the prompts, a line each, each once."""
     return "\n".join(dict.fromkeys(note for source in sources for note in source.notes()))
 
 
-def places_of(sources: tuple[PriorSource, ...]) -> str:
+def places_of(sources: tuple[Source, ...]) -> str:
     """Where the field renders and where each prior computes, in words."""
     priors = dict.fromkeys(source.place() for source in sources)
     return "; ".join([f"The field renders on {comfy.model_management.get_torch_device()}", *priors])
 
 
-def apart(sources: tuple[PriorSource, ...]) -> bool:
+def apart(sources: tuple[Source, ...]) -> bool:
     """Whether a prior computes on another device than the renderer (the host's Select Device nodes move it)."""
     here = comfy.model_management.get_torch_device()
     return any(device != here for source in sources for device in source.devices())

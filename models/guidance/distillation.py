@@ -12,8 +12,10 @@ from torch import Tensor
 from ..geometry.cameras import Cameras
 from .directions import ViewDirections
 from .noise import guided, per_item
+from .objective import Outcome, Pictures
 from .prior import Prior
 from .schedules import NoiseRange, Schedule, constant
+from .seeds import generator
 
 WEIGHTINGS = ("sds", "uniform", "fantasia3d", "recon")
 SHARING = ("picture", "scene", "batch")
@@ -50,6 +52,10 @@ class Distillation:
         """The guidance scale in use: the configured one, or the model's own."""
         return self.guidance if self.guidance > 0 else prior.default_guidance
 
+    def evaluate(self, pictures: Pictures, judge: Prior, step: int, steps: int, keys: tuple) -> Outcome:
+        """See `Objective`; the random numbers are of the purpose "noise"."""
+        return distill(*pictures.for_prior(judge), pictures.cameras, judge, self, step, steps, generator(*keys, "noise"))
+
 
 def multi_view(**changes) -> Distillation:
     """MVDream's loss as 4D-fy uses it: reconstruction form, rescale 0.5, one level for the batch, annealed from pure noise."""
@@ -60,17 +66,6 @@ def multi_view(**changes) -> Distillation:
 def video(**changes) -> Distillation:
     """4D-fy's video SDS: one noise level per video, independent noise per frame, levels in [0.02, 0.98]."""
     return Distillation(**{"weighting": "sds", "level_per": "scene", "levels": NoiseRange(constant(0.02), constant(0.98)), **changes})
-
-
-@dataclass(frozen=True)
-class Distilled:
-    """The outcome of one term: a loss whose gradient is exact, and what is worth plotting."""
-
-    loss: Tensor  # scalar; d loss / d latents = g / B
-    level: float  # mean noise level t
-    gradient_norm: float  # of g, over the whole batch
-    non_finite: int  # entries of g that were set to 0, or all of them
-    denoised: Tensor  # guided estimate, no gradient
 
 
 def gradient_scale(weighting: str, a: Tensor, b: Tensor) -> Tensor:
@@ -147,8 +142,8 @@ def draw_levels(config: Distillation, cameras: Cameras, latents: int, step: int,
 
 def distill(
     rgb: Tensor, alpha: Tensor, cameras: Cameras, prior: Prior, config: Distillation, step: int, steps: int, generator: torch.Generator
-) -> Distilled:
-    """One term's loss on pictures: premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both with gradients.
+) -> Outcome:
+    """One term's loss on pictures, with d loss / d latents = g / B: premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both with gradients.
 
     A prior without alpha expects pictures that are already composited. Levels are drawn before noise, both from `generator`.
     """
@@ -162,4 +157,4 @@ def distill(
     bad = gradient.numel() - int(finite.sum())
     if 0 < bad < gradient.numel():  # with nothing finite the term has taught nothing: the loss is NaN and the step is skipped
         gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
-    return Distilled(surrogate_loss(latents, gradient), float(levels.mean()), float(gradient.norm()), bad, denoised)
+    return Outcome(surrogate_loss(latents, gradient), float(levels.mean()), float(gradient.norm()), bad, denoised)

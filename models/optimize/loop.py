@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from ..geometry.cameras import Cameras
-from ..guidance.distillation import Distilled, distill
 from ..guidance.mixing import draw_term
-from ..guidance.prior import Prior
+from ..guidance.objective import Outcome, Pictures
 from ..guidance.regularisers import penalty
 from ..guidance.seeds import derive, generator
 from ..render.deferred import RenderedViews
 from .checkpoint import Checkpoint
+from .learners import learners
 from .memory import smaller_chunk
 from .scene import Scene
 from .stages import Stage, Term
@@ -22,15 +22,15 @@ from .workpiece import Workpiece
 class Distiller:
     """One stage at work. A `Job` for `runs.run`.
 
-    `priors` stand beside `stage.terms`. Every random number is drawn from (seed, number of the stage, step, term, purpose),
+    `judges` stand beside `stage.terms`: what each objective asks, such as a `Prior`. Every random number is drawn from (seed, number of the stage, step, term, purpose),
     so a resumed or repeated step draws the same ones. `chunk` rays are rendered at a time; 0 keeps the graph of any batch.
     """
 
-    def __init__(self, scene: Scene, stage: Stage, priors: Sequence[Prior], renderer, steps: int, seed: int = 0, chunk: int = 0):
-        assert len(priors) == len(stage.terms)
-        self.stage, self.priors, self.chunk, self.steps = stage, tuple(priors), chunk, steps
+    def __init__(self, scene: Scene, stage: Stage, judges: Sequence, renderer, steps: int, seed: int = 0, chunk: int = 0):
+        assert len(judges) == len(stage.terms)
+        self.stage, self.judges, self.chunk, self.steps = stage, tuple(judges), chunk, steps
         names = tuple(term.name for term in stage.terms)
-        self.work = Workpiece(scene, renderer, stage.rates, stage.weight_decay, steps, seed, stage.name, names)
+        self.work = Workpiece(scene, renderer, stage.rates, stage.weight_decay, steps, seed, stage.name, names, learners(names, self.judges))
 
     @property
     def step(self) -> int:
@@ -51,7 +51,7 @@ class Distiller:
                 rows = self._gather()
                 break
             except RuntimeError as error:
-                self.work.optimiser.clear()
+                self.work.clear()
                 self.chunk = smaller_chunk(error, self.chunk, self._most_rays())
         self.work.apply(rows)
         return self._describe(rows)
@@ -89,21 +89,21 @@ class Distiller:
 
     def _accumulate(self, index: int) -> dict:
         """Render, score and back-propagate one term."""
-        work, term, prior = self.work, self.stage.terms[index], self.priors[index]
+        work, term, judge = self.work, self.stage.terms[index], self.judges[index]
         keys = work.keys(term.name)
         cameras = term.cameras.sample(generator(*keys, "cameras"), term.scenes).to(work.device)
         height, width = term.resolution.at(self.step, self.steps)
         work.optimiser.train_only(term.trains)
         chunk = self.chunk if len(cameras) * height * width > self.chunk else 0
         views = work.renderer.render_views(work.field, work.state, cameras, height, width, derive(*keys, "jitter"), chunk)
-        pictures, alpha = views.rgb, views.opacity
-        if not prior.accepts_alpha:
-            pictures, alpha = views.over(self._behind(views, generator(*keys, "backdrop"))), torch.ones_like(alpha)
-        scored = distill(pictures, alpha, cameras, prior, term.distillation, self.step, self.steps, generator(*keys, "noise"))
+        pictures = Pictures(views, cameras, self._behind(views, generator(*keys, "backdrop")))
+        scored = term.objective.evaluate(pictures, judge, self.step, self.steps, keys)
         penalties = penalty(self.stage.regularisers.weights(self.step, self.steps), views, cameras, work.field)
         loss = term.weight.at(self.step, self.steps) * scored.loss + penalties
         if loss.requires_grad:
             loss.backward()
+        if scored.learning is not None:
+            scored.learning.backward()
         return _row(index, term, scored, views)
 
     def _behind(self, views: RenderedViews, draws: torch.Generator) -> Tensor:
@@ -123,7 +123,7 @@ class Distiller:
         return self.work.told(*(f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g} at t {row['level']:.2f}" for row in rows))
 
 
-def _row(index: int, term: Term, scored: Distilled, views: RenderedViews) -> dict:
+def _row(index: int, term: Term, scored: Outcome, views: RenderedViews) -> dict:
     return {
         "term": index,
         "loss": float(scored.loss.detach()),

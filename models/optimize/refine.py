@@ -125,7 +125,7 @@ class Refiner:
                 row, pool = self._attempt()
                 break
             except RuntimeError as error:
-                self.work.optimiser.clear()
+                self.work.clear()
                 self.chunk = smaller_chunk(error, self.chunk, self._rays_of_a_round())
         self.spoiled = pool is None
         self.pool = pool or self.pool

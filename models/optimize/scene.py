@@ -1,6 +1,8 @@
 """What an optimiser takes and gives: a field with the record of how it came about."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field as dataclass_field
+
+from torch import Tensor
 
 from ..fields.field import Field
 from ..formats.configs import shown
@@ -10,10 +12,14 @@ from .history import StageHistory
 
 @dataclass(frozen=True)
 class Scene:
-    """A field and the histories of its finished stages. Shared by whoever holds it: copy the field before changing it."""
+    """A field, the histories of its finished stages, and what terms learned beside it (by term: VSD's phi).
+
+    Shared by whoever holds it: copy the field before changing it.
+    """
 
     field: Field
     history: tuple[StageHistory, ...] = ()
+    learned: dict[str, dict[str, Tensor]] = dataclass_field(default_factory=dict)
 
 
 def describe_field(field: Field) -> dict:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from ..geometry.cameras import CameraSampler
-from ..guidance.distillation import Distillation
+from ..guidance.objective import Objective
 from ..guidance.regularisers import Regularisers
 from ..guidance.schedules import Schedule, constant
 
@@ -32,11 +32,13 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Term:
-    """One loss: cameras that look, a resolution, and the distillation of a prior. The prior itself is passed beside it."""
+    """One loss: cameras that look, a resolution, and how a judge's opinion becomes a gradient. The judge itself (a prior, or a
+    reference) is passed beside it. Anything with `views`, `frames` and `sample` like a `CameraSampler`'s may be the cameras.
+    """
 
     name: str
     cameras: CameraSampler
-    distillation: Distillation
+    objective: Objective
     scenes: int = 1  # joint scenes per step
     resolution: Resolution = Resolution()
     weight: Schedule = constant(1.0)

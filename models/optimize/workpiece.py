@@ -13,6 +13,7 @@ from ..guidance.seeds import generator
 from ..render.sheets import contact_sheet
 from .checkpoint import Checkpoint
 from .history import StageHistory
+from .learners import Learners
 from .roles import RoleOptimiser
 from .runs import Hopeless
 from .scene import Scene, check_field, describe_field
@@ -26,13 +27,16 @@ class Workpiece:
     """What every loop over a field shares. `number` counts the stages before this one and separates their random numbers."""
 
     def __init__(
-        self, scene: Scene, renderer, rates: LearningRates, weight_decay: float, steps: int, seed: int, name: str, terms: tuple[str, ...]
-    ):
-        self.earlier, self.number = scene.history, len(scene.history)
+        self, scene: Scene, renderer, rates: LearningRates, weight_decay: float, steps: int, seed: int, name: str, terms: tuple[str, ...],
+        learners: Learners | None = None,
+    ):  # fmt: skip
+        self.earlier, self.number, self.learned = scene.history, len(scene.history), dict(scene.learned)
         self.renderer, self.steps, self.seed = renderer, steps, seed
         self.field = scene.field.clone()
         self.optimiser = RoleOptimiser(self.field, rates, weight_decay)
         self.state = renderer.new_state(self.field)
+        self.learners = learners or Learners({})
+        self.learners.begin(self.learned)
         self.history = StageHistory(name, terms, steps, seed, rates, tuple(self.optimiser.roles))
         self.step, self.in_a_row, self.empty, self.consistent = 0, 0, 0, True
 
@@ -50,6 +54,11 @@ class Workpiece:
         """Whether the last step was skipped."""
         return self.in_a_row > 0
 
+    def clear(self) -> None:
+        """Forget the gradients of a step that is not taken, or is repeated."""
+        self.optimiser.clear()
+        self.learners.clear()
+
     def told(self, *parts: str) -> str:
         """A step's line of text: `parts`, and how many steps were skipped so far."""
         skipped = len(self.history.skipped)
@@ -63,9 +72,10 @@ class Workpiece:
         self.consistent = False
         judged = not any(math.isnan(row["loss"]) for row in rows)
         if judged and self.optimiser.update(self.step, self.steps):
+            self.learners.update()
             self.in_a_row = 0
         else:
-            self.optimiser.clear()
+            self.clear()
             self.in_a_row += 1
             self.history.skipped.append(self.step)
         self.renderer.update(self.field, self.state, self.step, generator(*self.keys("occupancy")), self.step / self.steps)
@@ -90,7 +100,8 @@ class Workpiece:
 
     def scene(self) -> Scene:
         """The field as it is now, with its history; later steps do not change it."""
-        return Scene(self.field.clone().requires_grad_(False), (*self.earlier, copy.deepcopy(self.history)))
+        learned = self.learned | self.learners.learned()
+        return Scene(self.field.clone().requires_grad_(False), (*self.earlier, copy.deepcopy(self.history)), learned)
 
     def preview(self) -> Tensor:
         """A small sheet (1, H, W, 3): views in rows, times in columns."""
@@ -103,6 +114,7 @@ class Workpiece:
             "adam": self.optimiser.tensors(),
             "occupancy": self.state.tensors(),
             "history": self.history.tensors(),
+            "learners": self.learners.tensors(),
         }
         tensors = {f"{head}.{name}": value for head, part in parts.items() for name, value in part.items()}
         values = {
@@ -134,6 +146,7 @@ class Workpiece:
                 raise ValueError(f"{name}: {problem}")
         self.in_a_row, self.empty = (read_value(int, values.get(name), name) for name in ("in_a_row", "empty"))
         self.optimiser.load(parts.get("adam", {}))
+        self.learners.load(parts.get("learners", {}))
         self.field.load_state_dict(parts["field"])
         now = self.state.tensors()
         self.state = type(self.state)(**{name: parts["occupancy"][name].to(self.device, value.dtype) for name, value in now.items()})

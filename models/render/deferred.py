@@ -18,6 +18,7 @@ class RenderedViews:
     z_variance: Tensor  # (N, H, W)
     directions: Tensor  # (N, H, W, 3) unit, for the background
     samples: int
+    displacement: Tensor | None = None  # (N, H, W, 3) weighted like colour; None for fields that displace nothing
 
     def over(self, background: Tensor) -> Tensor:
         """Composite over colours that broadcast to (N, H, W, 3)."""

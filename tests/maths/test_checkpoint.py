@@ -181,7 +181,7 @@ def test_run_ids_change_with_everything_resolved():
         identity(stage=replace(stage, probabilities=(1.0,))),
         identity(stage=replace(stage, terms=(replace(term, scenes=2),))),
         identity(stage=replace(stage, terms=(replace(term, cameras=CameraSampler(views=1)),))),
-        identity(stage=replace(stage, terms=(replace(term, distillation=Distillation(guidance=2.0)),))),
+        identity(stage=replace(stage, terms=(replace(term, objective=Distillation(guidance=2.0)),))),
         identity(seed="3"),
         identity(seed=True),
     ]

@@ -265,7 +265,7 @@ def test_guidance_widgets_reach_the_term(nodes, oracle_model):
     front = [[None, {"front": True}]]
     values = {"weight": 0.5, "guidance_scale": 7.5, "t_max_end": 0.6, "t_min_start": 0.3, "anneal_until": 0.5, "rescale": 0.25, "clip": 2.0, "scenes": 3, "noise_level": "per scene"}
     item = call(nodes["guidance"].Bloom4DSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras, positive_front=front, train_motion=True, **values)[0]
-    distillation = item.term.distillation
+    distillation = item.term.objective
     assert (distillation.guidance, distillation.rescale, distillation.clip, distillation.level_per, item.term.scenes) == (7.5, 0.25, 2.0, "scene", 3)
     assert distillation.levels.at(25, 100) == pytest.approx((0.16, 0.79)) and item.term.weight.at(0, 1) == 0.5 and "dynamic" in item.term.trains
     assert item.source.positives == (text, front, text, text)
@@ -276,7 +276,7 @@ def test_guidance_widgets_reach_the_term(nodes, oracle_model):
         assert prior.tells == ("time",) and prior.native_size == (16, 16)
     assert item.source.tells == ("camera", "time")
     video = call(nodes["guidance"].Bloom4DVideoSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras, motion_amplification=30.0)[0]
-    assert video.term.distillation.motion == 30.0 and video.source.positives == (text,)
+    assert video.term.objective.motion == 30.0 and video.source.positives == (text,)
 
 
 def test_field_sizes_and_backgrounds(nodes):

@@ -1,0 +1,61 @@
+"""What every guidance term is: pictures and a judge in, a loss whose gradient teaches the field out."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ..geometry.cameras import Cameras
+from ..render.deferred import RenderedViews
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a term's cameras see. Colours and opacities carry gradients."""
+
+    views: RenderedViews
+    cameras: Cameras
+    behind: Tensor  # colours behind the object, broadcasting to (B, H, W, 3): for a judge that sees no alpha
+
+    @property
+    def composited(self) -> Tensor:
+        """(B, H, W, 3) over `behind`."""
+        return self.views.over(self.behind)
+
+    def for_prior(self, prior) -> tuple[Tensor, Tensor]:
+        """rgb (B, H, W, 3) and alpha (B, H, W) as the prior's encoder takes them: premultiplied, or composited and opaque."""
+        if prior.accepts_alpha:
+            return self.views.rgb, self.views.opacity
+        return self.composited, self.views.opacity.new_ones(self.views.opacity.shape)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one term: a loss whose gradient is exact, and what is worth plotting."""
+
+    loss: Tensor  # scalar with a graph back to the pictures
+    level: float = float("nan")  # mean noise level t, where there is one
+    gradient_norm: float = float("nan")  # of the latent gradient, over the whole batch
+    non_finite: int = 0  # entries of the gradient that were set to 0, or all of them
+    denoised: Tensor | None = None  # the prior's estimate in its own space, no gradient
+    learning: Tensor | None = None  # scalar: loss of the judge's own learner, with a graph to its parameters alone
+
+
+class Learner(Protocol):
+    """Something that a term trains beside the field, such as VSD's phi. Its judge carries it as `learner`."""
+
+    rate: float  # learning rate of its own AdamW
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Every trained parameter under a name that is the same in each run."""
+
+
+class Objective(Protocol):
+    """How one term turns pictures into a loss; a frozen dataclass, so that runs can be told apart by it.
+
+    `judge` is what the term's source opened: a `Prior`, or whatever this kind of objective asks (a reference picture).
+    Random numbers come from `generator(*keys, purpose)` alone (`seeds.py`), so that a repeated step draws them again.
+    """
+
+    def evaluate(self, pictures: Pictures, judge, step: int, steps: int, keys: tuple) -> Outcome:
+        """The term's loss on these pictures at `step` of a stage of `steps`."""
