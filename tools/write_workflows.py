@@ -17,10 +17,9 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "web"), str(ROOT / "te
 import browser  # noqa: E402
 import host  # noqa: E402
 import real_host  # noqa: E402
-from graphs import metrics, orbit_gaussians, sampling, text_to_4d, text_to_4d_gaussians  # noqa: E402
 from graphs.layout import arrange  # noqa: E402
+from graphs.shipped import GRAPHS  # noqa: E402
 
-GRAPHS = {module.NAME: module.build for module in (text_to_4d, sampling, metrics, orbit_gaussians, text_to_4d_gaussians)}
 SEEDS_STAY = """() => window.app.rootGraph.nodes.forEach(node => node.widgets?.forEach(widget => {
     if (widget.name === 'control_after_generate') widget.value = 'fixed'; }))"""
 

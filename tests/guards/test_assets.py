@@ -31,9 +31,12 @@ def workflow_problems(workflow: dict, known: dict) -> list[str]:
     return found
 
 
-def foreign_sources(prompt: dict) -> list[str]:
-    """Nodes that bring something into a graph and are neither ours nor empty nor typed in: files that only their author has."""
-    sources = [node for node in prompt.values() if not any(isinstance(value, list) for value in node["inputs"].values())]
+def foreign_sources(prompt: dict, told: set) -> list[str]:
+    """Nodes that bring something into a graph and are neither ours nor empty nor typed in: files that only their author has.
+
+    told: ids of loaders that say where everybody gets their files.
+    """
+    sources = [node for name, node in prompt.items() if name not in told and not any(isinstance(value, list) for value in node["inputs"].values())]
     return [node["class_type"] for node in sources if not node["class_type"].startswith(("Bloom4D", "Empty", "Primitive"))]
 
 
@@ -78,15 +81,18 @@ def test_api_workflow_has_known_nodes_and_values_that_the_browser_keeps(path, se
 
 
 @pytest.mark.parametrize("path", API, ids=lambda path: path.stem)
-def test_a_shipped_graph_takes_everything_from_the_pack(path):
-    assert foreign_sources(json.loads(path.read_text(encoding="utf-8"))) == []
+def test_a_shipped_graph_takes_everything_from_the_pack_or_says_where_it_is(path):
+    shown = json.loads((ROOT / "workflows" / path.name).read_text(encoding="utf-8"))
+    told = {str(node["id"]) for node in shown["nodes"] if node["properties"].get("models")}
+    assert foreign_sources(json.loads(path.read_text(encoding="utf-8")), told) == []
 
 
 def test_a_picture_from_elsewhere_is_found():
     ours = {"class_type": "Bloom4DProcedural4DObject", "inputs": {"seed": 0}}
-    assert foreign_sources({"1": ours, "2": {"class_type": "VAEEncode", "inputs": {"pixels": ["1", 0]}}}) == []
+    assert foreign_sources({"1": ours, "2": {"class_type": "VAEEncode", "inputs": {"pixels": ["1", 0]}}}, set()) == []
     for name in ("LoadImage", "LoadVideo", "CheckpointLoaderSimple"):
-        assert foreign_sources({"1": ours, "2": {"class_type": name, "inputs": {"image": "mine.png"}}}) == [name]
+        prompt = {"1": ours, "2": {"class_type": name, "inputs": {"image": "mine.png"}}}
+        assert foreign_sources(prompt, set()) == [name] and foreign_sources(prompt, {"2"}) == []
 
 
 def test_a_bad_workflow_is_found():

@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests" / "nodes"))
 PRIOR = "untrained.safetensors"
 NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo", "four_d_metrics_demo", "orbit_video_to_4d_gaussians_demo", "text_to_4d_gaussians_demo")
+REAL = ()
+"""The same graphs on real models, whose files nobody ships."""
 STAGES = ("Optimize stage 1", "Optimize stage 2", "Optimize stage 3")
 STEPS = 3
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import demo_workflows as demo
 import pytest
+from graphs.builder import Graph, ModelFile
+from graphs.layout import arrange
+from graphs.shipped import GRAPHS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -15,21 +18,19 @@ def read(name: str) -> dict:
     return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(params=demo.NAMES)
+@pytest.fixture(params=(*demo.NAMES, *demo.REAL))
 def name(request):
     return request.param
 
 
 def test_these_are_all_the_workflows():
     for folder in (ROOT / "workflows", ROOT / "workflows" / "api"):
-        assert {path.stem for path in folder.glob("*.json")} == set(demo.NAMES)
+        assert {path.stem for path in folder.glob("*.json")} == {*demo.NAMES, *demo.REAL} == GRAPHS.keys()
 
 
 def test_both_formats_are_what_the_source_says(name):
     """After a change of tools/graphs: `python tools/write_workflows.py`."""
-    from graphs import metrics, orbit_gaussians, sampling, text_to_4d, text_to_4d_gaussians
-
-    graph = {module.NAME: module.build for module in (text_to_4d, sampling, metrics, orbit_gaussians, text_to_4d_gaussians)}[name]()
+    graph = GRAPHS[name]()
     prompt, shown = demo.load(name), {str(node["id"]): node for node in read(name)["nodes"]}
     assert prompt.keys() == graph.nodes.keys()
     for key, node in graph.nodes.items():
@@ -37,7 +38,7 @@ def test_both_formats_are_what_the_source_says(name):
         assert prompt[key]["_meta"]["title"] == node["_meta"]["title"] == shown[key]["title"]
         assert {entry: prompt[key]["inputs"][entry] for entry in node["inputs"]} == node["inputs"]
     note = next(node for node in shown.values() if node["type"] == "MarkdownNote")
-    assert note["widgets_values"] == [graph.about] and [group["title"] for group in read(name)["groups"]] == [group.title for group in graph.groups]
+    assert note["widgets_values"] == [graph.note()] and [group["title"] for group in read(name)["groups"]] == [group.title for group in graph.groups]
 
 
 def test_every_node_says_which_pack_it_comes_from(name):
@@ -77,6 +78,40 @@ def test_titles_name_one_node_each(name):
     """`--set "Title.input=value"` and people need that; --prompt needs the title Prompt."""
     titles = [node["_meta"]["title"] for node in demo.load(name).values()]
     assert len(set(titles)) == len(titles) and "Prompt" in titles
+
+
+def loader_files(workflow: dict) -> dict:
+    """Title -> what the browser is told about the files that a node loads."""
+    return {node["title"]: node["properties"]["models"] for node in workflow["nodes"] if "models" in node["properties"]}
+
+
+def test_a_demo_needs_no_file_and_a_real_graph_names_each_with_folder_size_licence_and_link(name):
+    workflow = read(name)
+    note, = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    offered = loader_files(workflow)
+    assert bool(offered) == (name in demo.REAL)
+    for title, files in offered.items():
+        values = [node for node in workflow["nodes"] if node["title"] == title][0]["widgets_values"]
+        for file in files:
+            assert file.keys() == {"name", "url", "directory"} and file["url"].startswith("https://") and file["name"] in values
+            line, = {line for line in note.splitlines() if line.startswith(f"- `{file['name']}` in ")}
+            assert f"`models/{file['directory']}`" in line and file["url"] in line and " GB, " in line
+
+
+def test_files_of_a_loader_reach_the_browser_and_the_note():
+    file = ModelFile("big.safetensors", "checkpoints", "https://example.org/big.safetensors", "5 GB", "MIT", "the image model")
+    graph = Graph("Why.")
+    graph.group("One", "#444")
+    graph.add("CheckpointLoaderSimple", "Image model", models=(file,), ckpt_name=file.name)
+    shown = {"nodes": [{"id": 1, "type": "CheckpointLoaderSimple", "size": [200, 100], "properties": {}, "inputs": [], "outputs": []}], "links": [], "groups": []}
+    node, note = arrange(shown, graph, {"": ("comfy-core", "1")})["nodes"]
+    assert node["properties"]["models"] == [{"name": "big.safetensors", "url": "https://example.org/big.safetensors", "directory": "checkpoints"}]
+    assert note["widgets_values"][0].startswith("Why.\n\n") and note["widgets_values"][0].endswith(
+        "- `big.safetensors` in `models/checkpoints`: the image model; 5 GB, MIT. [Link](https://example.org/big.safetensors)")
+    with pytest.raises(AssertionError, match="loads no"):
+        graph.add("CheckpointLoaderSimple", "Another", models=(file,), ckpt_name="other.safetensors")
+    with pytest.raises(AssertionError, match="only links with https"):
+        ModelFile("x", "loras", "http://example.org/x", "1 GB", "MIT", "")
 
 
 def test_comfyui_offers_them_with_a_picture(server, name):

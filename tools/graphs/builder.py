@@ -13,6 +13,29 @@ class Node:
         return [self.id, slot]
 
 
+@dataclass(frozen=True)
+class ModelFile:
+    """A file that a graph needs and nobody ships with it. folder: below the host's models. size: in words. about: what it is for."""
+
+    name: str
+    folder: str
+    url: str
+    size: str
+    licence: str
+    about: str
+
+    def __post_init__(self):
+        assert self.url.startswith("https://"), f"{self.name}: only links with https are offered"
+
+    def line(self) -> str:
+        """What the graph's note says of it."""
+        return f"- `{self.name}` in `models/{self.folder}`: {self.about}; {self.size}, {self.licence}. [Link]({self.url})"
+
+    def entry(self) -> dict:
+        """What the browser reads in a node's properties, and offers when the file is missing."""
+        return {"name": self.name, "url": self.url, "directory": self.folder}
+
+
 @dataclass
 class Group:
     """A titled frame on the canvas: columns from left to right, node ids in each from top to bottom."""
@@ -29,6 +52,7 @@ class Graph:
         self.about = about
         self.nodes: dict[str, dict] = {}
         self.groups: list[Group] = []
+        self.files: dict[str, tuple[ModelFile, ...]] = {}
 
     def group(self, title: str, colour: str):
         """Begin a group; nodes added from now on belong to it."""
@@ -38,10 +62,22 @@ class Graph:
         """Begin the next column of the group."""
         self.groups[-1].columns.append([])
 
-    def add(self, class_type: str, title: str, **inputs) -> Node:
-        """Add a node. `inputs`: values, and links such as `node[0]`; names with dots are children of dynamic inputs."""
+    def note(self) -> str:
+        """The text of the graph's note: what it is, then the files that it needs."""
+        files = {file.line(): None for files in self.files.values() for file in files}
+        return "\n\n".join(filter(None, [self.about, "**Files** (nothing is ever downloaded by itself):\n" + "\n".join(files) if files else ""]))
+
+    def add(self, class_type: str, title: str, models: tuple[ModelFile, ...] = (), **inputs) -> Node:
+        """Add a node. `inputs`: values, and links such as `node[0]`; names with dots are children of dynamic inputs.
+
+        models: the files that a loader's values name, for people and browsers that miss them.
+        """
         assert title not in {node["_meta"]["title"] for node in self.nodes.values()}, f"two nodes are titled {title}"
         name = str(len(self.nodes) + 1)
         self.nodes[name] = {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
         self.groups[-1].columns[-1].append(name)
+        unnamed = [file.name for file in models if file.name not in inputs.values()]
+        assert not unnamed, f"{title} loads no {unnamed}: the browser offers only files that a value names"
+        if models:
+            self.files[name] = tuple(models)
         return Node(name)

@@ -26,6 +26,8 @@ def arrange(workflow: dict, graph: Graph, versions: dict[str, tuple[str, str]]) 
     for node in workflow["nodes"]:
         start = next(start for start in sorted(versions, key=len, reverse=True) if node["type"].startswith(start))
         node["properties"]["cnr_id"], node["properties"]["ver"] = versions[start]
+        if str(node["id"]) in graph.files:
+            node["properties"]["models"] = [file.entry() for file in graph.files[str(node["id"])]]
     number_links(workflow)
     workflow["extra"] = {"ds": {"scale": 0.6, "offset": [FRAME, HEAD + FRAME]}}
     return workflow
@@ -36,7 +38,7 @@ def place_note(workflow: dict, graph: Graph) -> float:
     workflow["last_node_id"] = number = len(graph.nodes) + 1
     workflow["nodes"].append({
         "id": number, "type": "MarkdownNote", "pos": [0, 0], "size": NOTE_SIZE, "flags": {}, "order": len(graph.nodes), "mode": 0, "inputs": [],
-        "outputs": [], "title": "About", "properties": {}, "widgets_values": [graph.about], "color": "#432", "bgcolor": "#000",
+        "outputs": [], "title": "About", "properties": {}, "widgets_values": [graph.note()], "color": "#432", "bgcolor": "#000",
     })  # fmt: skip
     return NOTE_SIZE[0] + GAP
 
