@@ -8,8 +8,8 @@ from .sockets import CAMERAS_4D
 CATEGORY = "4d/camera"
 
 
-def number(name: str, default: float, low: float, high: float, step: float, tooltip: str, advanced: bool = False) -> io.Float.Input:
-    return io.Float.Input(name, default=default, min=low, max=high, step=step, tooltip=tooltip, advanced=advanced)
+def number(name: str, default: float, low: float, high: float, step: float, tooltip: str, advanced: bool = False, optional: bool = False) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=low, max=high, step=step, tooltip=tooltip, advanced=advanced, optional=optional)
 
 
 class Bloom4DCameraSampler(io.ComfyNode):
@@ -37,6 +37,8 @@ class Bloom4DCameraSampler(io.ComfyNode):
                 number("time_min", 0, 0, 1, 0.01, "Earliest time. Equal to time_max: that instant only."),
                 number("time_max", 1, 0, 1, 0.01, "Latest time."),
                 number("time_window", 1, 0.01, 1, 0.01, "Part of the time range that one scene spans, at a random place.", advanced=True),
+                number("window_shortest", 0, 0, 1, 0.01, "Above 0, the window's length is drawn anew for every scene, from this up to time_window (Dream-in-4D: 0.8 to 1).", advanced=True, optional=True),
+                io.Combo.Input("window_times", options=["random offset", "even"], default="random offset", optional=True, advanced=True, tooltip="random offset: the frames are one over F apart and begin at a random place of the first gap (4D-fy). even: from the window's start to its end (Dream-in-4D)."),
             ],
             outputs=[CAMERAS_4D.Output("cameras", tooltip="The sampler, for a guidance node.")],
         )
@@ -44,7 +46,7 @@ class Bloom4DCameraSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, views, frames, spacing, azimuth_min, azimuth_max, elevation_min, elevation_max, distance_min, distance_max,
-        fov_min, fov_max, relative_distance, time_min, time_max, time_window,
+        fov_min, fov_max, relative_distance, time_min, time_max, time_window, window_shortest=0.0, window_times="random offset",
     ):  # fmt: skip
         sampler = CameraSampler(
             azimuth_degrees=(azimuth_min, azimuth_max),
@@ -57,6 +59,8 @@ class Bloom4DCameraSampler(io.ComfyNode):
             frames=frames,
             time_range=(time_min, time_max),
             window=time_window,
+            window_min=window_shortest,
+            even=window_times == "even",
         )
         return io.NodeOutput(sampler)
 

@@ -1,8 +1,11 @@
 """What every guidance term is: pictures and a judge in, a loss whose gradient teaches the field out."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ..geometry.cameras import Cameras
@@ -27,6 +30,25 @@ class Pictures:
         if prior.accepts_alpha:
             return self.views.rgb, self.views.opacity
         return self.composited, self.views.opacity.new_ones(self.views.opacity.shape)
+
+
+@contextmanager
+def shared(pictures: Pictures, terms: int) -> Iterator[Pictures]:
+    """The same pictures for several terms, each of which goes backward by itself.
+
+    Their gradients gather in the pictures, and the renderer goes backward once, when the context is left: no two judges'
+    graphs are alive together. A single term gets the pictures as they are.
+    """
+    if terms == 1:
+        yield pictures
+        return
+    made = {name: value for name, value in (vars(pictures.views) | {"behind": pictures.behind}).items() if isinstance(value, Tensor) and value.requires_grad}
+    leaves = {name: value.detach().requires_grad_() for name, value in made.items()}
+    behind = leaves.get("behind", pictures.behind)
+    yield replace(pictures, views=replace(pictures.views, **{name: leaf for name, leaf in leaves.items() if name != "behind"}), behind=behind)
+    touched = [name for name, leaf in leaves.items() if leaf.grad is not None]
+    if touched:
+        torch.autograd.backward([made[name] for name in touched], [leaves[name].grad for name in touched])
 
 
 @dataclass(frozen=True)

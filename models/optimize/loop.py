@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..geometry.cameras import Cameras
 from ..guidance.mixing import draw_term
-from ..guidance.objective import Outcome, Pictures
+from ..guidance.objective import Outcome, Pictures, shared
 from ..guidance.regularisers import penalty
 from ..guidance.seeds import derive, generator
 from ..render.deferred import RenderedViews
@@ -80,31 +80,40 @@ class Distiller:
         field.set_levels(static * static_levels, dynamic * dynamic_levels)
         if self.stage.blob is not None:
             field.set_blob(self.stage.blob.at(step, steps))
-        return [self._accumulate(index) for index in self._drawn()]
+        return [row for terms in self.stage.together(self._drawn()) for row in self._accumulate(terms)]
 
     def _drawn(self) -> Sequence[int]:
+        """Which of the terms that are due take part in the step."""
+        due = [index for index, term in enumerate(self.stage.terms) if term.due(self.step, self.steps)]
         if self.stage.probabilities is None:
-            return range(len(self.stage.terms))
-        return (draw_term(self.stage.probabilities, generator(*self.work.keys("type"))),)
+            return due
+        shares = tuple(share if index in due else 0.0 for index, share in enumerate(self.stage.probabilities))
+        return (draw_term(shares, generator(*self.work.keys("type"))),) if any(shares) else ()
 
-    def _accumulate(self, index: int) -> dict:
-        """Render, score and back-propagate one term."""
-        work, term, judge = self.work, self.stage.terms[index], self.judges[index]
-        keys = work.keys(term.name)
-        cameras = term.cameras.sample(generator(*keys, "cameras"), term.scenes).to(work.device)
-        height, width = term.resolution.at(self.step, self.steps)
-        work.optimiser.train_only(term.trains)
+    def _accumulate(self, terms: Sequence[int]) -> list[dict]:
+        """Render, score and back-propagate terms that see the same pictures, whose random numbers are the first one's."""
+        work, first = self.work, self.stage.terms[terms[0]]
+        keys = work.keys(first.name)
+        cameras = first.cameras.sample(generator(*keys, "cameras"), first.scenes).to(work.device)
+        height, width = first.resolution.at(self.step, self.steps)
+        work.optimiser.train_only(first.trains)
         chunk = self.chunk if len(cameras) * height * width > self.chunk else 0
         views = work.renderer.render_views(work.field, work.state, cameras, height, width, derive(*keys, "jitter"), chunk)
         pictures = Pictures(views, cameras, self._behind(views, generator(*keys, "backdrop")))
-        scored = term.objective.evaluate(pictures, judge, self.step, self.steps, keys)
-        penalties = penalty(self.stage.regularisers.weights(self.step, self.steps), views, cameras, work.field)
+        with shared(pictures, len(terms)) as seen:
+            penalties = penalty(self.stage.regularisers.weights(self.step, self.steps), seen.views, cameras, work.field)
+            return [self._judged(index, seen, penalties if index == terms[0] else 0.0) for index in terms]
+
+    def _judged(self, index: int, pictures: Pictures, penalties: Tensor | float) -> dict:
+        """Score and back-propagate one term, with what its pictures are charged."""
+        term, judge = self.stage.terms[index], self.judges[index]
+        scored = term.objective.evaluate(pictures, judge, self.step, self.steps, self.work.keys(term.name))
         loss = term.weight.at(self.step, self.steps) * scored.loss + penalties
         if loss.requires_grad:
             loss.backward()
         if scored.learning is not None:
             scored.learning.backward()
-        return _row(index, term, scored, views)
+        return _row(index, term, scored, pictures.views)
 
     def _behind(self, views: RenderedViews, draws: torch.Generator) -> Tensor:
         """Colours behind the object: one random colour for the batch, the field's background, or the plain colour."""
@@ -120,6 +129,8 @@ class Distiller:
         return max(term.cameras.views * term.cameras.frames * term.scenes * term.resolution.height * term.resolution.width for term in self.stage.terms)
 
     def _describe(self, rows: list[dict]) -> str:
+        if not rows:
+            return self.work.told("no term is due")
         return self.work.told(*(f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g} at t {row['level']:.2f}" for row in rows))
 
 

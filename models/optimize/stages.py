@@ -1,6 +1,7 @@
 """What one stage of an optimisation does: its terms, how they share the steps, and how fast each role may change."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..geometry.cameras import CameraSampler
@@ -17,16 +18,18 @@ STILL_ROLES = ("static", "decoder", "material", "background")
 
 @dataclass(frozen=True)
 class Resolution:
-    """Size of a term's renders: `first` for the first `switch` of the stage, then `height` x `width`."""
+    """Size of a term's renders: `first` for the first `switch` of the stage, `second` up to its switch, then `height` x `width`."""
 
     height: int = 64
     width: int = 64
     first: float = 1.0  # factor on both sides before the switch
     switch: float = 0.0  # fraction of the stage
+    second: float = 1.0  # factor between the two switches
+    second_switch: float = 0.0
 
     def at(self, step: int, steps: int) -> tuple[int, int]:
         """(height, width) at a step."""
-        factor = self.first if step < self.switch * steps else 1.0
+        factor = self.first if step < self.switch * steps else self.second if step < self.second_switch * steps else 1.0
         return max(round(self.height * factor), 1), max(round(self.width * factor), 1)
 
 
@@ -43,6 +46,13 @@ class Term:
     resolution: Resolution = Resolution()
     weight: Schedule = constant(1.0)
     trains: tuple[str, ...] = STILL_ROLES
+    every: int = 1  # takes part in every n-th step ...
+    begin: float = 0.0  # ... from this fraction of the stage on
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether it takes part in a step."""
+        since = step - round(self.begin * steps)
+        return since >= 0 and since % self.every == 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,8 @@ class Backdrop:
 class Stage:
     """A stage of hybrid score distillation (4D-fy, section 3.3).
 
-    `probabilities` draws one term per step; None adds up all terms in every step. Level schedules give the share of a
+    `probabilities` draws one of the terms that are due per step; None adds up all of them, and renders once for those that
+    look alike. Level schedules give the share of a
     field's grid levels that takes part (coarse to fine), `blob` the radius of the density's initial ball, None leaves the
     field's own.
     """
@@ -114,3 +125,14 @@ class Stage:
         names = [term.name for term in self.terms]
         if len(set(names)) != len(names):
             raise ValueError(f"Two terms of the stage share a name ({', '.join(names)}). Names label the curves: make them differ.")
+
+    def together(self, drawn: Sequence[int]) -> list[list[int]]:
+        """The drawn terms in groups that see the same pictures: equal cameras, scenes, resolution and trained roles.
+
+        Dream-in-4D's static stage gives each image to both of its priors.
+        """
+        groups: dict[tuple, list[int]] = {}
+        for index in drawn:
+            term = self.terms[index]
+            groups.setdefault((term.cameras, term.scenes, term.resolution, term.trains), []).append(index)
+        return list(groups.values())

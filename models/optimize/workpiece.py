@@ -81,7 +81,7 @@ class Workpiece:
         self.renderer.update(self.field, self.state, self.step, generator(*self.keys("occupancy")), self.step / self.steps)
         for row in rows:
             self.history.add(step=self.step, **row)
-        self.empty = self.empty + 1 if max(row["opacity"] for row in rows) < EMPTY_OPACITY else 0
+        self.empty = self.empty + 1 if max((row["opacity"] for row in rows), default=1.0) < EMPTY_OPACITY else 0
         self.step += 1
         self.consistent = True
         self._check_health()

@@ -140,6 +140,40 @@ def test_times_of_a_scene_are_spaced_by_one_over_f():
     assert (short[:, -1] - short[:, 0]).max() < 0.25 and short.max() <= 1 and short[:, 0].std() > 0.1
 
 
+def test_b7_dream_in_4d_windows_are_of_random_length_and_evenly_filled():
+    sampler = C.CameraSampler(azimuth_degrees=(-150, 150), elevation_degrees=(0, 45), views=1, frames=24, window_min=0.8, even=True)
+    times = sampler.sample_times(seeded(), 20000).double()
+    length, start = times[:, -1] - times[:, 0], times[:, 0]
+    assert times.shape == (20000, 24) and times.min() >= 0 and times.max() <= 1 + 1e-6
+    assert length.min() >= 0.8 - 1e-6 and length.max() <= 1 + 1e-6
+    spacing = times.diff(dim=1)
+    assert (spacing - length[:, None] / 23).abs().max() < 1e-6  # uniform
+    # length ~ U(.8, 1) and start / (1 - length) ~ U(0, 1), independent: means, variances and correlation within 4 sigma
+    place = start / (1 - length).clamp_min(1e-9)
+    place, wide = place[length < 0.999], length[length < 0.999]  # where rounding leaves a place to measure
+    assert length.mean().item() == pytest.approx(0.9, abs=4 * 0.2 / math.sqrt(12 * 20000))
+    assert length.var().item() == pytest.approx(0.04 / 12, rel=0.03) and place.var().item() == pytest.approx(1 / 12, rel=0.03)
+    assert place.mean().item() == pytest.approx(0.5, abs=4 / math.sqrt(12 * 20000)) and abs(torch.corrcoef(torch.stack([place, wide]))[0, 1]) < 0.03
+    azimuth, elevation, _ = C.spherical(sampler.sample(seeded(), 500).camera_to_world)
+    assert azimuth.abs().max() <= 150 * DEGREE + 1e-5 and azimuth.abs().max() > 145 * DEGREE and elevation.max() <= 45 * DEGREE + 1e-5
+    fixed = C.CameraSampler(views=1, frames=24, window=0.8, even=True).sample_times(seeded(), 200)
+    assert (fixed[:, -1] - fixed[:, 0]).std() < 1e-6  # a fixed window is none of theirs
+    offset = C.CameraSampler(views=1, frames=24, window_min=0.8).sample_times(seeded(), 200)
+    assert (offset[:, -1] - offset[:, 0]).min() < 0.8  # nor do 4D-fy's times reach its end
+
+
+def test_old_windows_draw_what_they_drew():
+    draws = seeded(3)
+    start, offset = torch.rand(5, 1, generator=draws) * 0.6, torch.rand(5, 1, generator=draws)
+    times = C.CameraSampler(frames=4, time_range=(0.2, 0.7), window=0.4).sample_times(seeded(3), 5)
+    assert torch.allclose(times, 0.2 + 0.5 * (start + 0.4 * (offset + torch.arange(4)) / 4), atol=1e-7)
+
+
+def test_a_window_that_is_longest_below_its_shortest_is_refused():
+    with pytest.raises(ValueError, match="shortest time window is 0.9 and its longest 0.5"):
+        C.CameraSampler(window=0.5, window_min=0.9)
+
+
 def test_sampling_is_the_generators_alone():
     one, two, other = (C.CameraSampler().sample(seeded(seed), 2).camera_to_world for seed in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, other)
