@@ -10,7 +10,6 @@ from comfy_api.latest import io
 
 from ..models.formats.mesh_batch import batch_problem
 from ..models.gaussians.checks import check
-from ..models.gaussians.dynamic import DynamicGaussians
 from ..models.gaussians.riding import RidingGaussians
 from ..models.gaussians.tools import compact
 from ..models.optimize.checkpoint import CheckpointStore, drop_finished
@@ -24,6 +23,7 @@ from ..models.optimize.mesh_film import at_times_of, cloud_of_meshes, film_meshe
 from ..models.optimize.runs import run
 from ..models.optimize.scene import Scene
 from ..models.render.backend import choose
+from ..models.render.splat_renderer import Cloud, is_cloud
 from .cameras import number
 from .construct_run import watcher
 from .field import whole
@@ -134,7 +134,7 @@ class Bloom4DGaussiansFromField(io.ComfyNode):
     @classmethod
     def execute(cls, field, count, views, times, size, frames, degree, elevation_min, elevation_max, steps, seed, renderer=None, **plan):
         film = Filming(views, times, size, elevation_min, elevation_max)
-        if isinstance(field.field, DynamicGaussians):
+        if is_cloud(field.field):
             return exact(field.field, frames)
         note = need(count, film, frames, degree)
         renderer = renderer or for_pictures(field.field)
@@ -144,7 +144,7 @@ class Bloom4DGaussiansFromField(io.ComfyNode):
         return finished(found, frames, note)
 
 
-def exact(field: DynamicGaussians, frames: int) -> io.NodeOutput:
+def exact(field: Cloud, frames: int) -> io.NodeOutput:
     """A field of Gaussians at `frames` times: nothing is fitted."""
     with gradients():
         local = field.clone()

@@ -19,6 +19,7 @@ from ..models.optimize.stages import Backdrop, LearningRates, Stage
 from ..models.render.renderer import default_renderer
 from .cameras import number
 from .curves import curves_json, draw_curves
+from .deformable import canonical_text
 from .host import paths
 from .runner import HostStage, RunPlan, apart, distil, loss_map, named_apart, notes_of, picture_of, places_of, refine
 from .sockets import FIELD_4D, GUIDANCE_4D, RENDERER_4D, STAGE_4D
@@ -64,6 +65,7 @@ class Bloom4DStage(io.ComfyNode):
                 number("random_background", 0.5, 0, 1, 0.01, "For priors that see no alpha: probability of one random background colour per step.", advanced=True),
                 number("weight_decay", 0.0, 0, 1, 1e-4, "AdamW's weight decay (threestudio: 0.01).", advanced=True),
                 number("levels_end", 1.0, 0.01, 1, 0.01, "Share of both grids' levels that is on from levels_until to the stage's end; below 1 where a later stage adds the finest.", advanced=True),
+                io.Int.Input("levels_every", default=0, min=0, max=100000, step=1, advanced=True, tooltip="Steps after which one more whole level joins, from the shares above on (Dream-in-4D: 500, from a third of 12 levels). 0: levels fade in until levels_until."),
             ],
             outputs=[STAGE_4D.Output("stage", tooltip="For an optimiser.")],
         )  # fmt: skip
@@ -86,6 +88,7 @@ class Bloom4DStage(io.ComfyNode):
             regularisers=Regularisers(*(Schedule(0.0, values[key], 0.0, values["penalties_until"]) for key in ("opaque", "sparsity", "z_variance", "orientation"))),
             backdrop=Backdrop(values["random_background"]),
             weight_decay=values["weight_decay"],
+            levels_every=values.get("levels_every", 0),
         )
         return io.NodeOutput(HostStage(stage, tuple(item.source for item in guidance)))
 
@@ -118,8 +121,9 @@ def plan_of(resume, checkpoint, filename_prefix, preview_interval, checkpoint_in
 
 
 def finished(scene, renderer, sources) -> io.NodeOutput:
-    """A run's outputs, and as text what there is to say about its prompts, and about devices where there are several."""
-    notes = "\n".join(filter(None, [notes_of(sources), places_of(sources) if apart(sources) else ""]))
+    """A run's outputs, and as text what there is to say about its prompts, about devices where there are several, and which
+    canonical field stayed frozen."""
+    notes = "\n".join(filter(None, [notes_of(sources), places_of(sources) if apart(sources) else "", canonical_text(scene.field)]))
     return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer), ui={"text": (notes,)} if notes else None)
 
 

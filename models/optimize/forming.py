@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from ..fields.field import Field
-from ..gaussians.dynamic import DynamicGaussians
 from ..gaussians.gaussians import Gaussians4D, harmonics_of
+from ..render.splat_renderer import Cloud, is_cloud
 
 RESOLUTION, TIMES = 20, 6
 FAINTEST = 0.05  # opacity of a cell below which it is left out
@@ -13,12 +13,12 @@ COVER = 0.6  # standard deviations of a Gaussian per cell: neighbours melt into 
 
 
 @torch.no_grad()
-def coarse_cloud(field: Field | DynamicGaussians, resolution: int = RESOLUTION, times: int = TIMES) -> Gaussians4D:
+def coarse_cloud(field: Field | Cloud, resolution: int = RESOLUTION, times: int = TIMES) -> Gaussians4D:
     """One still Gaussian in each cell that is ever filled, with the cell's opacity and colour at each time, on the CPU.
 
-    Dynamic Gaussians are taken as they are. A field that is empty so far gives no Gaussian at all.
+    A field of Gaussians is taken as it is. A field that is empty so far gives no Gaussian at all.
     """
-    if isinstance(field, DynamicGaussians):
+    if is_cloud(field):
         return field.bake(times)
     parameter = next(field.parameters())
     cell, moments = 2.0 / resolution, torch.linspace(0, 1, times)

@@ -1,11 +1,13 @@
 """Hybrid score distillation of one stage into a field (4D-fy, section 3.3; specification 10.2)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..geometry.cameras import Cameras
+from ..guidance.displacement import check_displacement, displacement_tv, normalisation
 from ..guidance.mixing import draw_term
 from ..guidance.objective import Outcome, Pictures, shared
 from ..guidance.regularisers import penalty
@@ -28,6 +30,7 @@ class Distiller:
 
     def __init__(self, scene: Scene, stage: Stage, judges: Sequence, renderer, steps: int, seed: int = 0, chunk: int = 0):
         assert len(judges) == len(stage.terms)
+        check_displacement([term.name for term in stage.terms if term.wants_displacement], scene.field)
         self.stage, self.judges, self.chunk, self.steps = stage, tuple(judges), chunk, steps
         names = tuple(term.name for term in stage.terms)
         self.work = Workpiece(scene, renderer, stage.rates, stage.weight_decay, steps, seed, stage.name, names, learners(names, self.judges))
@@ -75,9 +78,7 @@ class Distiller:
     def _gather(self) -> list[dict]:
         """Gradients of the step's terms, added up in the parameters; returns the rows of the history."""
         step, steps, field = self.step, self.steps, self.work.field
-        static, dynamic = self.stage.static_levels.at(step, steps), self.stage.dynamic_levels.at(step, steps)
-        static_levels, dynamic_levels = field.levels()
-        field.set_levels(static * static_levels, dynamic * dynamic_levels)
+        field.set_levels(*self.stage.active_levels(step, steps, field.levels()))
         if self.stage.blob is not None:
             field.set_blob(self.stage.blob.at(step, steps))
         return [row for terms in self.stage.together(self._drawn()) for row in self._accumulate(terms)]
@@ -98,7 +99,9 @@ class Distiller:
         height, width = first.resolution.at(self.step, self.steps)
         work.optimiser.train_only(first.trains)
         chunk = self.chunk if len(cameras) * height * width > self.chunk else 0
-        views = work.renderer.render_views(work.field, work.state, cameras, height, width, derive(*keys, "jitter"), chunk)
+        wanted = any(self.stage.terms[index].wants_displacement for index in terms)
+        render = partial(work.renderer.render_views, displacement=True) if wanted else work.renderer.render_views
+        views = render(work.field, work.state, cameras, height, width, derive(*keys, "jitter"), chunk)
         pictures = Pictures(views, cameras, self._behind(views, generator(*keys, "backdrop")))
         with shared(pictures, len(terms)) as seen:
             penalties = penalty(self.stage.regularisers.weights(self.step, self.steps), seen.views, cameras, work.field)
@@ -108,12 +111,20 @@ class Distiller:
         """Score and back-propagate one term, with what its pictures are charged."""
         term, judge = self.stage.terms[index], self.judges[index]
         scored = term.objective.evaluate(pictures, judge, self.step, self.steps, self.work.keys(term.name))
-        loss = term.weight.at(self.step, self.steps) * scored.loss + penalties
+        loss = term.weight.at(self.step, self.steps) * scored.loss + penalties + self._jitter(term, pictures.views)
         if loss.requires_grad:
             loss.backward()
         if scored.learning is not None:
             scored.learning.backward()
         return _row(index, term, scored, pictures.views)
+
+    def _jitter(self, term: Term, views: RenderedViews) -> Tensor | float:
+        """The weighted total variation of the displacement that a term's cameras see, of each camera's own video."""
+        if not term.wants_displacement:
+            return 0.0
+        videos = views.displacement.unflatten(0, (-1, term.cameras.frames, term.cameras.views)).movedim(2, 1)  # (S, V, F, H, W, 3)
+        factor = normalisation(*videos.shape[2:5]) if term.displacement_tv_normalised else 1.0
+        return term.displacement_tv.at(self.step, self.steps) * factor * displacement_tv(videos)
 
     def _behind(self, views: RenderedViews, draws: torch.Generator) -> Tensor:
         """Colours behind the object: one random colour for the batch, the field's background, or the plain colour."""

@@ -23,8 +23,13 @@ class Scene:
 
 
 def describe_field(field: Field) -> dict:
-    """Kind and configuration as plain JSON values: what two fields must share to exchange parameters."""
-    return {"kind": field.kind, "config": _plain(asdict(field.config))}
+    """Kind and configuration as plain JSON values: what two fields must share to exchange parameters.
+
+    A field over a frozen canonical one tells the same of it, and by its hash which one it is.
+    """
+    description = {"kind": field.kind, "config": _plain(asdict(field.config))}
+    canonical = getattr(field, "canonical", None)
+    return description if canonical is None else description | {"canonical": describe_field(canonical), "canonical_hash": field.canonical_hash()}
 
 
 def check_field(checkpoint: Checkpoint, field: Field) -> None:
@@ -36,12 +41,16 @@ def check_field(checkpoint: Checkpoint, field: Field) -> None:
             f'The checkpoint "{checkpoint.path.name}" holds a field of kind {str(saved.get("kind"))[:40]}, this graph has {wanted["kind"]}. '
             "Connect the field it was made with, or start a new run."
         )
-    differing = _differences(saved.get("config", {}), wanted["config"])
+    differing = _differences(saved.get("config", {}), wanted["config"]) or _differences(_beside_config(saved), _beside_config(wanted))
     if differing:
         raise ValueError(
             f'The checkpoint "{checkpoint.path.name}" was made with another field: {differing[0]}. Set the field node to the checkpoint\'s values, '
             "or start a new run."
         )
+
+
+def _beside_config(description: dict) -> dict:
+    return {name: value for name, value in description.items() if name not in ("kind", "config")}
 
 
 def _differences(saved, wanted, path: str = "") -> list[str]:

@@ -1,12 +1,15 @@
 """Scenes as files: one .safetensors with the field's parameters, its configuration and the history of its stages."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
 import torch
 from torch import Tensor
 
+from ..fields.deformable import DeformableField
+from ..fields.deformable_gaussians import DeformableGaussians
+from ..fields.deformed import DeformableConfig, Deformed
 from ..fields.field import Field
 from ..fields.hash_field import HashField, HashFieldConfig
 from ..fields.single_grid import SingleGridConfig, SingleGridField
@@ -23,7 +26,10 @@ FIELDS = {
     HashField.kind: (HashField, HashFieldConfig),
     SingleGridField.kind: (SingleGridField, SingleGridConfig),
     DynamicGaussians.kind: (DynamicGaussians, DynamicGaussiansConfig),
+    DeformableField.kind: (DeformableField, DeformableConfig),
+    DeformableGaussians.kind: (DeformableGaussians, DeformableConfig),
 }
+DEEPEST = 8  # canonical fields of canonical fields
 
 
 def save_scene(scene: Scene, path: Path, provenance: Provenance = Provenance()) -> None:
@@ -56,18 +62,33 @@ def load_scene(path: Path) -> Scene:
 
 def build_field(description, state: dict[str, Tensor], path: Path) -> Field:
     """The field of a described kind and shape with the parameters of `state`, whose sizes are compared before anything is allocated."""
+    build = _builder(description, state, DEEPEST)
+    if problem := mismatch(state, promised(build)):
+        raise ValueError(problem)
+    field = build()
+    field.load_state_dict(state)
+    if isinstance(field, Deformed) and field.canonical_hash() != description.get("canonical_hash"):
+        raise ValueError("its canonical field is not the one that it was saved with")
+    return field
+
+
+def _builder(description, state: dict[str, Tensor], deeper: int) -> Callable[[], Field]:
+    """What makes an untrained field as it is described, in the sizes that `state` asks for."""
     if not isinstance(description, dict) or not isinstance(description.get("kind"), str):
         raise ValueError("its description names no kind of field")
     if description["kind"] not in FIELDS:
         raise ValueError(f"its kind {shown(description['kind'])} is unknown to this version, update Bloom4D")
     kind, config_kind = FIELDS[description["kind"]]
     config = config_kind.from_dict(description.get("config"))
+    seeded = lambda **more: kind(config, torch.Generator().manual_seed(0), **more)  # noqa: E731
+    if config_kind is DeformableConfig:
+        if not deeper:
+            raise ValueError(f"its canonical fields are nested more than {DEEPEST} deep")
+        below = {name.removeprefix("canonical."): value for name, value in state.items() if name.startswith("canonical.")}
+        canonical = _builder(description.get("canonical"), below, deeper - 1)
+        return lambda: seeded(canonical=canonical())
     sizes = DynamicGaussians.sizes_of(state) if kind is DynamicGaussians else {}
-    if problem := mismatch(state, promised(lambda: kind(config, torch.Generator().manual_seed(0), **sizes))):
-        raise ValueError(problem)
-    field = kind(config, torch.Generator().manual_seed(0), **sizes)
-    field.load_state_dict(state)
-    return field
+    return lambda: seeded(**sizes)
 
 
 def _document(metadata: dict[str, str], path: Path) -> dict:

@@ -48,11 +48,18 @@ class Term:
     trains: tuple[str, ...] = STILL_ROLES
     every: int = 1  # takes part in every n-th step ...
     begin: float = 0.0  # ... from this fraction of the stage on
+    displacement_tv: Schedule = constant(0.0)  # weight of a displacement's total variation
+    displacement_tv_normalised: bool = True  # by pixels and frames, so that the weight means the same at every size
 
     def due(self, step: int, steps: int) -> bool:
         """Whether it takes part in a step."""
         since = step - round(self.begin * steps)
         return since >= 0 and since % self.every == 0
+
+    @property
+    def wants_displacement(self) -> bool:
+        """Whether its pictures need a rendered displacement."""
+        return bool(self.displacement_tv.first or self.displacement_tv.last)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,8 @@ class Stage:
     `probabilities` draws one of the terms that are due per step; None adds up all of them, and renders once for those that
     look alike. Level schedules give the share of a
     field's grid levels that takes part (coarse to fine), `blob` the radius of the density's initial ball, None leaves the
-    field's own.
+    field's own. With `levels_every` a whole level joins after every so many steps instead, from the schedules' first shares up to
+    their last (Dream-in-4D: 4 of 12 levels, one more every 500 steps).
     """
 
     terms: tuple[Term, ...]
@@ -116,6 +124,7 @@ class Stage:
     regularisers: Regularisers = field(default_factory=Regularisers)
     backdrop: Backdrop = Backdrop()
     weight_decay: float = 0.0
+    levels_every: int = 0
 
     def __post_init__(self):
         if not self.terms:
@@ -136,3 +145,12 @@ class Stage:
             term = self.terms[index]
             groups.setdefault((term.cameras, term.scenes, term.resolution, term.trains), []).append(index)
         return list(groups.values())
+
+    def active_levels(self, step: int, steps: int, levels: tuple[int, int]) -> tuple[float, float]:
+        """How many of a field's static and dynamic `levels` take part at a step; a fraction fades one in."""
+        return tuple(self._active(schedule, count, step, steps) for schedule, count in zip((self.static_levels, self.dynamic_levels), levels))
+
+    def _active(self, schedule: Schedule, count: int, step: int, steps: int) -> float:
+        if not self.levels_every:
+            return schedule.at(step, steps) * count
+        return float(min(round(schedule.first * count) + step // self.levels_every, round(schedule.last * count)))

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from ..fields.field import Field
-from ..gaussians.dynamic import DynamicGaussians
 from ..geometry.cameras import Cameras
 from .deferred import RenderedViews
-from .splat_renderer import SplatRenderer
+from .splat_renderer import SplatRenderer, is_cloud
 from .volume import VolumeRenderer
 
 
@@ -34,8 +33,12 @@ class Renderer(Protocol):
     def update(self, field: Field, state: RendererState, step: int, generator: torch.Generator, progress: float = 0.0) -> None:
         """Refresh `state` in place after a step; `progress` in [0, 1] is the finished fraction of the stage."""
 
-    def render_views(self, field: Field, state: RendererState, cameras: Cameras, height: int, width: int, seed: int | None = None, chunk: int = 0) -> RenderedViews:
-        """Differentiable pictures of all cameras, each at its time; about `chunk` pixels' graph at a time, 0 for all."""
+    def render_views(
+        self, field: Field, state: RendererState, cameras: Cameras, height: int, width: int, seed: int | None = None, chunk: int = 0,
+        displacement: bool = False,
+    ) -> RenderedViews:  # fmt: skip
+        """Differentiable pictures of all cameras, each at its time; about `chunk` pixels' graph at a time, 0 for all. With
+        `displacement`, which only fields over a canonical one have, it is rendered too."""
 
     def render_pixels(self, field: Field, state: RendererState, cameras: Cameras, height: int, width: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """About `count` random pixels of these pictures, as many as the renderer finds cheap: flat number, colour, opacity."""
@@ -46,4 +49,4 @@ class Renderer(Protocol):
 
 def default_renderer(field: Field) -> Renderer:
     """Splats for Gaussians, volumes for every other field."""
-    return SplatRenderer() if isinstance(field, DynamicGaussians) else VolumeRenderer()
+    return SplatRenderer() if is_cloud(field) else VolumeRenderer()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..fields.deformable_gaussians import DeformableGaussians
 from ..gaussians.dynamic import DynamicGaussians
 from ..geometry.cameras import Cameras
 from ..geometry.rays import rays
@@ -14,6 +15,12 @@ from .splat_projection import SplatSettings
 from .splats import rasterise, sh_colours
 
 SURFACE = 0.5  # opacity from which a pixel shows a surface
+Cloud = DynamicGaussians | DeformableGaussians
+
+
+def is_cloud(field) -> bool:
+    """Whether a field is made of Gaussians, moved by one way or the other."""
+    return isinstance(field, Cloud)
 
 
 @dataclass(frozen=True)
@@ -34,22 +41,23 @@ class SplatRenderer:
     def __init__(self, config: SplatSettings | None = None):
         self.config = config or SplatSettings()
 
-    def check(self, field: DynamicGaussians) -> None:
+    def check(self, field: Cloud) -> None:
         """ValueError for anything but Gaussians."""
-        if not isinstance(field, DynamicGaussians):
+        if not is_cloud(field):
             raise ValueError(f"A splat renderer draws Gaussians, and a {field.kind} field has none. Connect a Volume Renderer, or a Gaussian Field.")
 
-    def new_state(self, field: DynamicGaussians, generator: torch.Generator | None = None) -> SplatState:
+    def new_state(self, field: Cloud, generator: torch.Generator | None = None) -> SplatState:
         """Nothing to prepare."""
         self.check(field)
         return SplatState()
 
-    def update(self, field: DynamicGaussians, state: SplatState, step: int, generator: torch.Generator, progress: float = 0.0) -> None:
+    def update(self, field: Cloud, state: SplatState, step: int, generator: torch.Generator, progress: float = 0.0) -> None:
         """Nothing to refresh."""
 
     def render_views(
-        self, field: DynamicGaussians, state: SplatState, cameras: Cameras, height: int, width: int, seed: int | None = None, chunk: int = 0
-    ) -> RenderedViews:
+        self, field: Cloud, state: SplatState, cameras: Cameras, height: int, width: int, seed: int | None = None, chunk: int = 0,
+        displacement: bool = False,
+    ) -> RenderedViews:  # fmt: skip
         """Pictures of all `cameras`; about `chunk` pixels at a time, but at least one picture, 0 for all: see `render_in_parts`.
 
         Depth is along the rays, as a volume renderer's; `samples` counts the Gaussians that were drawn. `seed` changes nothing.
@@ -59,28 +67,29 @@ class SplatRenderer:
         items = cameras.camera_to_world, cameras.fov_y, cameras.times
 
         def render(*part: Tensor) -> tuple[list[Tensor], int]:
-            return self._maps(field, Cameras(*part), height, width)
+            return self._maps(field, Cameras(*part), height, width, displacement)
 
         (colours, opacity, depth), drawn = render_in_parts(render, items, parts, trained(field))
         _, directions = rays(cameras.camera_to_world, cameras.fov_y, height, width)
         ahead = -(directions * cameras.camera_to_world[:, None, None, :3, 2]).sum(-1)  # cosine to the camera's axis
         depth, squared = depth / ahead, colours[..., 3] / ahead.square()
         z_variance = (squared - depth.square() * (2.0 - opacity)).clamp(min=0.0)  # sum of weight * (distance - depth)^2
-        return RenderedViews(colours[..., :3], opacity.view(shape), depth, z_variance, directions, drawn)
+        return RenderedViews(colours[..., :3], opacity.view(shape), depth, z_variance, directions, drawn, colours[..., 4:] if displacement else None)
 
-    def _maps(self, field: DynamicGaussians, cameras: Cameras, height: int, width: int) -> tuple[list[Tensor], int]:
-        """Colour with the sum of weight * depth^2 behind it (N, H, W, 4), opacity and depth along the axis (N, H, W)."""
+    def _maps(self, field: Cloud, cameras: Cameras, height: int, width: int, displacement: bool) -> tuple[list[Tensor], int]:
+        """Colour with the sum of weight * depth^2, and perhaps of weight * displacement, behind it (N, H, W, 4 or 7), opacity and
+        depth along the axis (N, H, W)."""
         instants, place = torch.unique(cameras.times, return_inverse=True)  # views of one instant share its deformation
         now = field.at(instants).at_frames(place).expanded()
         towards = now["positions"] - cameras.camera_to_world[:, None, :3, 3]
         colours = sh_colours(now.pop("harmonics"), functional.normalize(towards, dim=-1))
         depth = -(towards * cameras.camera_to_world[:, None, :3, 2]).sum(-1, keepdim=True)
-        colours = torch.cat([colours, depth.square()], dim=-1)
+        colours = torch.cat([colours, depth.square(), *([field.displacements(instants)[place]] if displacement else [])], dim=-1)
         seen = rasterise(*now.values(), colours, cameras.camera_to_world, cameras.fov_y, height, width, self.config)
         return [seen.rgb, seen.alpha, seen.depth], int((seen.radii > 0).sum())
 
     def render_pixels(
-        self, field: DynamicGaussians, state: SplatState, cameras: Cameras, height: int, width: int, count: int, generator: torch.Generator
+        self, field: Cloud, state: SplatState, cameras: Cameras, height: int, width: int, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """All pixels of so many random pictures that they are at least `count`: their flat numbers (R,), colour (R, 3), opacity (R,)."""
         pictures = min(-(-count // (height * width)), len(cameras))
@@ -89,7 +98,7 @@ class SplatRenderer:
         pixel = chosen[:, None] * (height * width) + torch.arange(height * width, device=chosen.device)
         return pixel.flatten(), seen.rgb.reshape(-1, 3), seen.opacity.flatten()
 
-    def normal_views(self, field: DynamicGaussians, state: SplatState, cameras: Cameras, height: int, width: int) -> Tensor:
+    def normal_views(self, field: Cloud, state: SplatState, cameras: Cameras, height: int, width: int) -> Tensor:
         """Unit normals (N, H, W, 3) in the world, zero where nothing is: those of the surface at the mean depth. Gaussians have
         no surface of their own, and a round one not even a shortest axis. For pictures; not differentiable."""
         seen = self.render_views(field, state, cameras, height, width)

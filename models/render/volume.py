@@ -58,6 +58,7 @@ class Rendered:
     depth: Tensor  # (R,) sum of weight * distance along the ray
     z_variance: Tensor  # (R,) sum of weight * (distance - depth)^2
     samples: int  # evaluated
+    displacement: Tensor | None = None  # (R, 3) sum of weight * displacement, where it was asked for
 
 
 @dataclass
@@ -102,12 +103,14 @@ class VolumeRenderer:
             self.occupancy.update(field, state, generator, progress)
 
     def render_views(
-        self, field: Field, state: OccupancyState, cameras: Cameras, height: int, width: int, seed: int | None = None, chunk: int = 0
-    ) -> RenderedViews:
+        self, field: Field, state: OccupancyState, cameras: Cameras, height: int, width: int, seed: int | None = None, chunk: int = 0,
+        displacement: bool = False,
+    ) -> RenderedViews:  # fmt: skip
         """Pictures of all `cameras`.
 
         `seed` places the samples at random within their steps (training); None puts them in the middle. `chunk` rays at a time; 0
-        or at least all of them keeps the graph of a single render, otherwise see `render_in_parts`.
+        or at least all of them keeps the graph of a single render, otherwise see `render_in_parts`. With `displacement` also maps
+        of the field's displacement, with the weights of the colours and nothing behind them.
         """
         origins, directions, times = cameras.rays(height, width)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -115,14 +118,15 @@ class VolumeRenderer:
         parts = -(-len(origins) // chunk) if 0 < chunk < len(origins) else 1
 
         def render(*part: Tensor) -> tuple[list[Tensor], int]:
-            seen = self.render_jittered(field, state, *part)
-            return [seen.rgb, seen.opacity, seen.depth, seen.z_variance], seen.samples
+            seen = self.render_jittered(field, state, *part, displacement)
+            return [seen.rgb, seen.opacity, seen.depth, seen.z_variance, *([seen.displacement] if displacement else [])], seen.samples
 
-        (rgb, opacity, depth, z_variance), samples = render_in_parts(render, rays, parts, trained(field))
+        (rgb, opacity, depth, z_variance, *moved), samples = render_in_parts(render, rays, parts, trained(field))
         shape = (len(cameras), height, width)
         return RenderedViews(
-            rgb.reshape(*shape, 3), opacity.view(shape), depth.view(shape), z_variance.view(shape), directions.view(*shape, 3), samples
-        )
+            rgb.reshape(*shape, 3), opacity.view(shape), depth.view(shape), z_variance.view(shape), directions.view(*shape, 3), samples,
+            moved[0].reshape(*shape, 3) if moved else None,
+        )  # fmt: skip
 
     def render_pixels(
         self, field: Field, state: OccupancyState, cameras: Cameras, height: int, width: int, count: int, generator: torch.Generator
@@ -157,11 +161,13 @@ class VolumeRenderer:
             return origins.new_full(origins.shape[:1], 0.5)
         return torch.rand(origins.shape[0], generator=generator, device=generator.device).to(origins)
 
-    def render_jittered(self, field: Field, state: OccupancyState, origins: Tensor, directions: Tensor, times: Tensor, jitter: Tensor) -> Rendered:
+    def render_jittered(
+        self, field: Field, state: OccupancyState, origins: Tensor, directions: Tensor, times: Tensor, jitter: Tensor, displacement: bool = False
+    ) -> Rendered:
         """`render` with the places of the samples given: what a second, identical render of the same rays needs."""
         samples = self.sample(state, origins, directions, times, jitter)
-        density, rgb = field(samples.positions, samples.times)
-        return composite(density, rgb, samples, origins.shape[0])
+        values = (field.displaced if displacement else field)(samples.positions, samples.times)
+        return composite(*values[:2], samples, origins.shape[0], *values[2:])
 
     @torch.no_grad()
     def sample(self, state: OccupancyState, origins: Tensor, directions: Tensor, times: Tensor, jitter: Tensor) -> Samples:
@@ -224,15 +230,17 @@ class _Rays:
         return self.origins.t()[:, ray] + self.directions.t()[:, ray] * distance
 
 
-def composite(density: Tensor, rgb: Tensor, samples: Samples, rays: int) -> Rendered:
-    """Composite densities (M,) and colours (M, 3) front to back (4D-fy eq. 1-2): exact, weights and the light left sum to 1."""
+def composite(density: Tensor, rgb: Tensor, samples: Samples, rays: int, displacement: Tensor | None = None) -> Rendered:
+    """Composite densities (M,) and colours (M, 3) front to back (4D-fy eq. 1-2): exact, weights and the light left sum to 1.
+    A `displacement` (M, 3) is summed by the same weights."""
     weights = ray_weights(density * samples.step, samples.ray, rays)
     distance = samples.distance.to(weights)
     sums = sum_per_ray(torch.cat([rgb.t() * weights, weights[None], (weights * distance)[None]]), samples.ray, rays)  # (5, R)
     opacity, depth = sums[3], sums[4]
     spread = (distance - depth[samples.ray]).square()
     z_variance = sum_per_ray((weights * spread)[None], samples.ray, rays)[0]
-    return Rendered(sums[:3].t(), opacity, depth, z_variance, samples.ray.numel())
+    moved = None if displacement is None else sum_per_ray(displacement.t() * weights, samples.ray, rays).t()
+    return Rendered(sums[:3].t(), opacity, depth, z_variance, samples.ray.numel(), moved)
 
 
 def ray_weights(optical_depth: Tensor, ray: Tensor, rays: int) -> Tensor:

@@ -13,6 +13,7 @@ OUT_OF_A_FILE = "bloom4d/fields/matrix_00001_.safetensors"
 SMALL = {
     "Bloom4DHashField": {"size": "custom", "size.static_levels": 2, "size.static_finest": 16, "size.dynamic_levels": 2, "size.dynamic_finest": 16, "size.table": 10, "size.hidden": 8},
     "Bloom4DSingleGridField": {"size": "custom", "size.levels": 2, "size.finest": 16, "size.table": 10, "size.hidden": 8},
+    "Bloom4DDeformableField": {"size": "custom", "size.levels": 2, "size.finest": 8, "size.table": 10, "size.hidden": 8, "size.layers": 1},
     "Bloom4DLoadField": {"path": OUT_OF_A_FILE},
     "Bloom4DGaussianField": {"count": 100, "motion": "custom", "motion.channels": 4, "motion.resolution": 4, "motion.time_nodes": 3, "motion.hidden": 8},
     "Bloom4DGaussiansFromOrbitVideo": {"coarse": 1, "fine": 1, "initial_gaussians": 100, "max_gaussians": 100, "start": "random", "planes": "custom", "planes.channels": 4, "planes.resolution": 4, "planes.levels": 1, "planes.time_nodes": 3, "preview_interval": 0},
@@ -77,8 +78,8 @@ def kinds(info: dict) -> set:
 
 
 def sources(infos: dict, kind: str) -> list[str]:
-    """Classes that make a `kind` out of no `kind`."""
-    return sorted(name for name, info in infos.items() if kind in info["output"] and kind not in kinds(info))
+    """Classes that make a `kind` out of no `kind`, and fields over another field."""
+    return sorted(name for name, info in infos.items() if kind in info["output"] and (kind not in kinds(info) or info["category"] == "4d/field"))
 
 
 def priors(infos: dict) -> dict[str, tuple]:
@@ -166,6 +167,8 @@ class Graph:
         if prior is not None and kind == "CONDITIONING":
             text = self.add("CLIPTextEncode", {"clip": self.link(self.loader(prior.clip), "CLIP"), "text": "a red candle burning" if name == "positive" else ""})
             return [text, 0]
+        if kind == "FIELD_4D":
+            return self.link(self.feed("Bloom4DHashField"), kind)
         if kind == "IMAGE" or kind == "CAMERAS_4D" and "IMAGE" in kinds(self.infos[class_type]):  # pictures with their cameras
             return self.link(self.feed("Bloom4DToyMotion"), kind)
         if kind == "CAMERAS_4D":
