@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from deformable_scenes import (
-    TINY_DISPLACEMENT, awake, deformable, deformable_gaussians, gaussian_canonical, hash_canonical, moments, moving_hash_canonical, points,
+    TINY_DISPLACEMENT, awake, deformable, deformable_gaussians, gaussian_canonical, hash_canonical, moments, moving_hash_canonical, points, seeded,
     single_grid_canonical, sums,
 )  # fmt: skip
 from fuzzing.tensor_files import TensorFile, joined
