@@ -52,11 +52,15 @@ class PriorSource:
     one_at_a_time: bool = False
     size: int = 0  # side of the pictures that the model gets; 0: its own
     tells: tuple[str, ...] = TOLD[EVERYTHING]
+    unconditional: list | None = None  # the empty prompt of Perp-Neg, beside which the negatives are prompts of their own
+    directed_negatives: tuple[list, ...] = ()  # front, back, overhead
 
     def open(self) -> DrawingPrior:
         """A context manager that gives the model back to the host."""
         size = (self.size, self.size) if self.size else None
-        return DrawingPrior(self.model, self.vae, self.positives, self.negative, size, self.tells, self.one_at_a_time)
+        plain = self.unconditional is None
+        empty, negatives = (self.negative, ()) if plain else (self.unconditional, (self.negative, *self.directed_negatives))
+        return DrawingPrior(self.model, self.vae, self.positives, empty, size, self.tells, self.one_at_a_time, negatives=negatives)
 
     def devices(self) -> tuple[torch.device, torch.device]:
         """Where the MODEL and its VAE compute: the host's choice, or that of its Select Device nodes."""
@@ -73,7 +77,8 @@ class PriorSource:
 
     def identity(self) -> str:
         """A fingerprint of weights, patches, prompts, picture size and of what the model is told."""
-        return identify(self.model, self.vae.patcher, self.positives, self.negative, self.size, self.tells)
+        texts = (self.positives, self.negative, self.unconditional, self.directed_negatives)
+        return identify(self.model, self.vae.patcher, *texts, self.size, self.tells)
 
 
 @dataclass(frozen=True)
@@ -145,10 +150,23 @@ def model_inputs() -> list:
     ]
 
 
+def option_inputs(from_behind: bool = False) -> list:
+    """Options of the distillation, each off by default."""
+    skip = number("skip_azimuth", 180, 0, 180, 1, "Leave out pictures from this many degrees or more off the front, where an image model paints a second face (Dream-in-4D: 145). 0 and 180 leave out none.", advanced=True, optional=True)
+    return [
+        number("anneal_from", 0, 0, 1, 0.01, "Part of the stage before which the noise levels stay at their start. Equal to anneal_until: a step (4D-fy's image term: at 0.5).", advanced=True, optional=True),
+        number("decoded_weight", 0, 0, 100, 0.01, "Weight of the squared distance to the model's decoded picture, beside that in latents. With weighting recon: the x0 form of Dream-in-4D (0.1).", advanced=True, optional=True),
+        io.Int.Input("denoising_steps", default=1, min=1, max=8, step=1, optional=True, advanced=True, tooltip="Model calls, each nearer to clean, that lead to its prediction; with recon weighting. More is steadier and sharper and costs as much more (Dream-in-4D's variant: 4)."),
+        io.Boolean.Input("antithetic", default=False, optional=True, advanced=True, tooltip="Ask with the noise and with its negative and take the mean: much less random, two model calls."),
+        *([skip] if from_behind else []),
+    ]  # fmt: skip
+
+
 def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
     """The term and its prior from a node's inputs."""
-    low = Schedule(values["t_min_start"], values["t_min_end"], 0.0, values["anneal_until"])
-    high = Schedule(values["t_max_start"], values["t_max_end"], 0.0, values["anneal_until"])
+    moving = values.get("anneal_from", 0.0), values["anneal_until"]
+    low = Schedule(values["t_min_start"], values["t_min_end"], *moving)
+    high = Schedule(values["t_max_start"], values["t_max_end"], *moving)
     distillation = Distillation(
         weighting=values["weighting"],
         guidance=values["guidance_scale"],
@@ -157,6 +175,10 @@ def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
         level_per=SHARING_LABELS[values["noise_level"]],
         motion=motion,
         clip=values["clip"],
+        decoded=values.get("decoded_weight", 0.0),
+        denoising_steps=values.get("denoising_steps", 1),
+        antithetic=values.get("antithetic", False),
+        skip_azimuth=values.get("skip_azimuth", 180.0),
     )
     term = Term(
         name=values["name"].strip() or kind,
@@ -188,7 +210,7 @@ class Bloom4DSDSGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Score distillation from any image MODEL: every picture is judged for itself (4D-fy's image term).",
             search_aliases=["score distillation", "dreamfusion", "image guidance"],
-            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs()],
+            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True)],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )
 
@@ -206,7 +228,7 @@ class Bloom4DMultiViewGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Distillation from a MODEL that denoises several views jointly, in reconstruction form with rescaling (MVDream, 4D-fy's 3D term).",
             search_aliases=["mvdream", "3D guidance", "joint views"],
-            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), *model_inputs()],
+            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), *model_inputs(), *option_inputs()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )
 
@@ -227,6 +249,7 @@ class Bloom4DVideoSDSGuidance(io.ComfyNode):
             search_aliases=["video guidance", "motion", "text to video"],
             inputs=[
                 *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(), *model_inputs(),
+                *option_inputs(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )  # fmt: skip

@@ -145,3 +145,8 @@ class OraclePrior:
         if not unconditional or self.unconditional is None:
             return guess, None
         return guess, self.unconditional(z, a, b, cameras)
+
+    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents are the picture: premultiplied rgb and alpha, clamped to [0, 1]."""
+        pictures = latents.movedim(1, -1).clamp(0, 1)
+        return pictures[..., :3], pictures[..., 3] if self.accepts_alpha else torch.ones_like(pictures[..., 0])

@@ -4,14 +4,18 @@ All three are one gradient on the latent, g = w (eps_hat - eps) = w (a / b) (x0 
 rescaling and sharing of noise levels. The prior's Jacobian is left out by definition (DreamFusion, eq. 3).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..geometry.cameras import Cameras
+from ..geometry.cameras import Cameras, spherical
+from .decoded import at_native_size, decoded_loss
+from .denoising import denoised_along, path
 from .directions import ViewDirections
-from .noise import guided, per_item
+from .noise import guided, guided_apart, per_item
 from .objective import Outcome, Pictures
 from .prior import Prior
 from .schedules import NoiseRange, Schedule, constant
@@ -30,6 +34,13 @@ class Distillation:
     estimate's standard deviation towards the conditional one's, per joint scene. `level_per` says what shares one noise
     level: a picture, a joint scene or the whole batch. `motion` amplifies the gradient's deviation from its mean over a
     scene's frames (the VideoCrafter2 setting of 4D-fy's code). `clip` bounds each latent's gradient norm; 0 is off.
+
+    The x0 form is "recon" with `decoded`, the weight of sum (X - sg decode(D))^2 / B in the model's pictures (Dream-in-4D: 0.1).
+    `denoising_steps` above 1 lets D be the end of a deterministic path from the drawn level, `denoising.path`, guided at each
+    step (Dream-in-4D's multi-step variant: 4). `antithetic` takes the mean over the drawn noise and its negative. `perp_neg`
+    is the strength of negative prompts across the prompt (Perp-Neg); the prior must be a `NegatingPrior`. `skip_azimuth`
+    leaves out pictures whose azimuth is that many degrees or more off the front (Dream-in-4D, against several faces); 0 and
+    180 leave out none.
     """
 
     weighting: str = "sds"
@@ -40,6 +51,11 @@ class Distillation:
     motion: float = 1.0
     clip: float = 0.0
     directions: ViewDirections = ViewDirections()
+    decoded: float = 0.0
+    denoising_steps: int = 1
+    antithetic: bool = False
+    perp_neg: float = 0.0
+    skip_azimuth: float = 180.0
 
     def __post_init__(self):
         if self.weighting not in WEIGHTINGS or self.level_per not in SHARING:
@@ -51,6 +67,12 @@ class Distillation:
     def scale(self, prior: Prior) -> float:
         """The guidance scale in use: the configured one, or the model's own."""
         return self.guidance if self.guidance > 0 else prior.default_guidance
+
+    def kept(self, cameras: Cameras) -> Tensor | None:
+        """Which cameras' pictures count (N,); None for all."""
+        if not 0.0 < self.skip_azimuth < 180.0:
+            return None
+        return spherical(cameras.camera_to_world)[0].abs() < math.radians(self.skip_azimuth)
 
     def evaluate(self, pictures: Pictures, judge: Prior, step: int, steps: int, keys: tuple) -> Outcome:
         """See `Objective`; the random numbers are of the purpose "noise"."""
@@ -116,18 +138,35 @@ def clipped(gradient: Tensor, limit: float) -> Tensor:
     return gradient * per_item((limit / norm.clamp_min(1e-20)).clamp_max(1.0), gradient)
 
 
+def estimated(z: Tensor, sigma: Tensor, prior: Prior, cameras: Cameras, config: Distillation) -> Tensor:
+    """The prior's estimate of clean latents with everything that guides it: prompts, guidance scale, Perp-Neg, rescaling."""
+    scale, text = config.scale(prior), config.directions.pick(cameras)
+    if config.perp_neg:
+        conditional, unconditional, negatives = prior.denoise_apart(z, sigma, cameras, text)
+        denoised = guided_apart(conditional, unconditional, negatives, scale, config.perp_neg)
+    else:
+        conditional, unconditional = prior.denoise(z, sigma, cameras, text, unconditional=scale != 1.0)
+        denoised = guided(conditional, unconditional, scale)
+    return rescaled(denoised, conditional, config.rescale, _frames(z, cameras))
+
+
+def _frames(latents: Tensor, cameras: Cameras) -> int:
+    """Latents per joint scene: a video's frames are one latent."""
+    return cameras.frames if latents.shape[0] == len(cameras) else 1
+
+
 def distillation_gradient(
-    x0: Tensor, noise: Tensor, sigma: Tensor, prior: Prior, cameras: Cameras, config: Distillation
+    x0: Tensor, noise: Tensor, sigma: Tensor, prior: Prior, cameras: Cameras, config: Distillation, following: Sequence[Tensor] = ()
 ) -> tuple[Tensor, Tensor]:
-    """(g, guided estimate) on latents `x0` for given noise and levels; nothing here keeps a graph."""
-    scale = config.scale(prior)
+    """(g, guided estimate) on latents `x0` for given noise and levels; nothing here keeps a graph.
+
+    `following`: the further levels of a path, each like `sigma`; the estimate is then its end.
+    """
     a, b = prior.coefficients(sigma)
     z = prior.add_noise(x0, noise, sigma)
-    conditional, unconditional = prior.denoise(z, sigma, cameras, config.directions.pick(cameras), unconditional=scale != 1.0)
-    frames = cameras.frames if x0.shape[0] == len(cameras) else 1
-    denoised = rescaled(guided(conditional, unconditional, scale), conditional, config.rescale, frames)
+    denoised = denoised_along(z, [sigma, *following], prior, lambda at, level: estimated(at, level, prior, cameras, config))
     gradient = per_item(gradient_scale(config.weighting, a, b), x0) * (x0 - denoised)
-    return clipped(amplified(gradient, config.motion, frames), config.clip), denoised
+    return clipped(amplified(gradient, config.motion, _frames(x0, cameras)), config.clip), denoised
 
 
 def draw_levels(config: Distillation, cameras: Cameras, latents: int, step: int, steps: int, generator: torch.Generator) -> Tensor:
@@ -151,10 +190,27 @@ def distill(
     x0 = latents.detach()
     levels = draw_levels(config, cameras, x0.shape[0], step, steps, generator)
     noise = torch.randn(x0.shape, generator=generator, dtype=torch.float32).to(x0)
-    sigma = prior.sigma_at(1.0 - levels).to(x0.device)
-    gradient, denoised = distillation_gradient(x0, noise, sigma, prior, cameras, config)
+    sigma, *following = (value.to(x0.device) for value in path(levels, config.denoising_steps, prior))
+    draws = [noise, -noise] if config.antithetic else [noise]
+    gradients, estimates = zip(*(distillation_gradient(x0, draw, sigma, prior, cameras, config, following) for draw in draws))
+    kept = config.kept(cameras)
+    gradient, bad = _usable(sum(gradients) / len(draws), None if kept is None else kept[:: len(cameras) // x0.shape[0]])
+    loss = surrogate_loss(latents, gradient)
+    if config.decoded:
+        pictures = torch.cat([rgb, alpha[..., None]], dim=-1) if prior.accepts_alpha else rgb
+        squared, spoiled = decoded_loss(at_native_size(pictures, prior.native_size), estimates, prior, kept)
+        loss, bad = loss + config.decoded * squared / x0.shape[0], bad + spoiled
+    return Outcome(loss, float(levels.mean()), float(gradient.norm()), bad, sum(estimates) / len(draws))
+
+
+def _usable(gradient: Tensor, kept: Tensor | None) -> tuple[Tensor, int]:
+    """The gradient with 0 where it is not finite or not kept (B,), and how many of its entries were not finite.
+
+    With nothing finite the term has taught nothing: it stays, the loss is NaN and the step is skipped.
+    """
     finite = torch.isfinite(gradient)
     bad = gradient.numel() - int(finite.sum())
-    if 0 < bad < gradient.numel():  # with nothing finite the term has taught nothing: the loss is NaN and the step is skipped
-        gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
-    return Outcome(surrogate_loss(latents, gradient), float(levels.mean()), float(gradient.norm()), bad, denoised)
+    usable = finite if 0 < bad < gradient.numel() else torch.ones_like(finite)
+    if kept is not None:
+        usable = usable & kept.to(gradient.device).view(-1, *[1] * (gradient.ndim - 1))
+    return torch.where(usable, gradient, torch.zeros_like(gradient)), bad

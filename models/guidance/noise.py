@@ -55,3 +55,21 @@ def guided(conditional: Tensor, unconditional: Tensor | None, scale: float) -> T
     scale of s + 1: its 100 is our 101.
     """
     return conditional if unconditional is None else unconditional + scale * (conditional - unconditional)
+
+
+def across(direction: Tensor, along: Tensor) -> Tensor:
+    """What is left of `direction` (B, ...) without its part along `along`, item by item; all of it where `along` is 0."""
+    flat, line = direction.flatten(1), along.flatten(1)
+    share = (flat * line).sum(1) / line.square().sum(1).clamp_min(1e-30)
+    return direction - per_item(share, direction) * along
+
+
+def guided_apart(conditional: Tensor, unconditional: Tensor, negatives: list[tuple[float, Tensor]], scale: float, strength: float) -> Tensor:
+    """Perp-Neg: u + s (p - strength sum_i w_i e_i'), with p = c - u and e_i' the part of n_i - u across p.
+
+    A negative prompt then never takes away what the prompt asks for. Like `guided` the same for eps, v and flow models, in
+    which all differences scale alike.
+    """
+    prompt = conditional - unconditional
+    away = sum(weight * across(negative - unconditional, prompt) for weight, negative in negatives)
+    return unconditional + scale * (prompt - strength * away)

@@ -34,3 +34,17 @@ class Prior(Protocol):
         self, z: Tensor, sigma: Tensor, cameras: Cameras, text: list[int] | None = None, unconditional: bool = True
     ) -> tuple[Tensor, Tensor | None]:
         """Denoised estimates with and without the text; `text` chooses a view direction's prompt for every picture."""
+
+
+class DecodingPrior(Prior, Protocol):
+    """A prior that can also show its latents."""
+
+    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Premultiplied rgb (B, H, W, 3) and alpha (B, H, W) in [0, 1]; alpha is 1 where the model knows none."""
+
+
+class NegatingPrior(Prior, Protocol):
+    """A prior with negative prompts beside an empty one: what Perp-Neg asks."""
+
+    def denoise_apart(self, z: Tensor, sigma: Tensor, cameras: Cameras, text: list[int] | None = None) -> tuple[Tensor, Tensor, list[tuple[float, Tensor]]]:
+        """Estimates with the prompt, with the empty one, and with every negative prompt beside its weight."""

@@ -7,16 +7,15 @@ Instruct-NeRF2NeRF with a joint prior).
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..formats.tensors import mismatch
 from ..geometry.cameras import Cameras, CameraSampler
+from ..guidance.denoising import redraw
 from ..guidance.directions import ViewDirections
-from ..guidance.noise import guided, noise_from_denoised, per_item
-from ..guidance.prior import Prior
+from ..guidance.prior import DecodingPrior
 from ..guidance.schedules import Schedule
 from ..guidance.seeds import derive, generator
 from .checkpoint import Checkpoint
@@ -26,13 +25,6 @@ from .stages import LearningRates
 from .workpiece import Workpiece, damaged, split_names
 
 TERM = "refinement"
-
-
-class DecodingPrior(Prior, Protocol):
-    """A prior that can also show its latents."""
-
-    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Premultiplied rgb (B, H, W, 3) and alpha (B, H, W) in [0, 1]; alpha is 1 where the model knows none."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +43,6 @@ class Refinement:
     rays: int = 2048
     rates: LearningRates = LearningRates(static=1e-2, dynamic=1e-2, decoder=2e-3, background=0.0, material=0.0)
     directions: ViewDirections = ViewDirections()
-
-
-@torch.no_grad()
-def redraw(x0: Tensor, cameras: Cameras, prior: Prior, level: float, config: Refinement, draws: torch.Generator) -> Tensor:
-    """Noise latents to `level` and denoise them jointly with deterministic (DDIM) steps; returns clean latents like `x0`."""
-    scale = config.guidance if config.guidance > 0 else prior.default_guidance
-    noise = torch.randn(x0.shape, generator=draws).to(x0)
-    levels = [level * (config.denoising_steps - index) / config.denoising_steps for index in range(config.denoising_steps)]
-    sigmas = [prior.sigma_at(torch.full((x0.shape[0],), 1.0 - t, dtype=torch.float64)).to(x0.device) for t in levels]
-    text = config.directions.pick(cameras)
-    z = prior.add_noise(x0, noise, sigmas[0])
-    for sigma, following in zip(sigmas, [*sigmas[1:], None]):
-        denoised = guided(*prior.denoise(z, sigma, cameras, text, unconditional=scale != 1.0), scale)
-        if following is None:
-            return denoised
-        a, b = (per_item(value, z) for value in prior.coefficients(following))
-        z = a * denoised + b * noise_from_denoised(z, denoised, *prior.coefficients(sigma))
-    return x0
 
 
 @dataclass
@@ -153,7 +127,9 @@ class Refiner:
             views = work.renderer.render_views(work.field, work.state, cameras, *self.prior.native_size, derive(*work.keys(TERM, "jitter")), self.chunk)
             seen = self.prior.accepts_alpha
             latents = self.prior.encode(views.rgb if seen else views.over(views.rgb.new_ones(3)), views.opacity if seen else torch.ones_like(views.opacity))
-            rgb, alpha = self.prior.decode(redraw(latents, cameras, self.prior, level, config, generator(*work.keys(TERM, "noise"))))
+            draws = generator(*work.keys(TERM, "noise"))
+            drawn = redraw(latents, cameras, self.prior, level, config.denoising_steps, config.guidance, draws, config.directions)
+            rgb, alpha = self.prior.decode(drawn)
         return self.pool.add(torch.cat([rgb, alpha[..., None]], dim=-1).to(work.device), cameras, config.pool)
 
     def _fit(self, pool: Pool) -> dict:

@@ -50,7 +50,8 @@ class HostPrior:
 
     `positives` are the encoded prompts in the order of `models.guidance.directions.DIRECTIONS`, the plain one first; one is
     enough. `size` (height, width) overrides the model's own. `tells`: which of camera and time the model hears of.
-    `one_at_a_time` bounds the memory of encoding to one picture's graph (exact).
+    `one_at_a_time` bounds the memory of encoding to one picture's graph (exact). `negatives` are Perp-Neg's, in the same order
+    as `positives`, beside which `negative` is the empty prompt.
     """
 
     def __init__(
@@ -63,13 +64,16 @@ class HostPrior:
         tells: Sequence[str] = VIEW_TELLS,
         one_at_a_time: bool = False,
         seed: int = 0,
+        negatives: Sequence[list] = (),
     ):
         check_vae(vae)
         defaults = model_defaults(model)
         self.native_size = defaults["size"] if size is None else tuple(size)
         self.default_guidance = defaults["guidance"]
         self.accepts_alpha = accepts_alpha(vae)
-        self.session = ScoreSession(model, positives[0], negative, directions=positives[1:], seed=seed)
+        directed = max(len(positives), len(negatives))
+        plain, *directions = _for_all(positives, directed)
+        self.session = ScoreSession(model, plain, negative, directions=directions, seed=seed, beside=_for_all(negatives, directed))
         self.model, self.vae, self.tells, self.one_at_a_time = model, vae, tuple(tells), one_at_a_time
         self._space = model.get_model_object("latent_format")
         self._check_codec()
@@ -132,11 +136,22 @@ class HostPrior:
 
         `text` chooses the prompt of every picture (indices into `positives`); a video takes its first frame's.
         """
+        self._tell(z, cameras, text)
+        return self.session.both(z, sigma, unconditional)
+
+    def denoise_apart(
+        self, z: Tensor, sigma: Tensor, cameras: Cameras | None = None, text: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor, list[tuple[float, Tensor]]]:
+        """The same two, and the estimate of every negative prompt with its strength, for Perp-Neg."""
+        self._tell(z, cameras, text)
+        return self.session.apart(z, sigma)
+
+    def _tell(self, z: Tensor, cameras: Cameras | None, text: Sequence[int] | None):
+        """What the session must know about the pictures of the next call."""
         self.session.set_views(cameras, self.tells)
         if text is not None and z.ndim == 5:
             text = text[:: max(len(text) // z.shape[0], 1)]
         self.session.set_text(text if len(self.session.texts) > 1 else None)
-        return self.session.both(z, sigma, unconditional)
 
     def _resize(self, picture: Tensor) -> Tensor:
         if tuple(picture.shape[1:3]) == self.native_size:
@@ -170,3 +185,8 @@ class HostPrior:
         if any(side < ratio or side % ratio for side in self.native_size):
             height, width = self.native_size
             raise ValueError(f"Pictures of {width} x {height} do not fit this VAE, which works in blocks of {ratio} pixels. Choose multiples of {ratio}.")
+
+
+def _for_all(prompts: Sequence[list], directed: int) -> list[list]:
+    """As many prompts as there are directions, the plain one where a direction has none of its own; none stay none."""
+    return [*prompts, *[prompts[0]] * (directed - len(prompts))] if prompts else []

@@ -19,6 +19,8 @@ class DrawingPrior(HostPrior):
         vae, device = self.vae, latents.device
         with torch.inference_mode():
             space = self.model.model.process_latent_out(latents)
+            if space.ndim == 5 and self.vae.latent_dim == 2:
+                space = space.movedim(2, 1).flatten(0, 1)  # a picture VAE under a video model: the host would show the first frame alone
             if self.accepts_alpha:
                 make_resident([vae.patcher], vae.memory_used_decode(space.shape, vae.vae_dtype))
                 with comfy.model_management.cuda_device_context(vae.device):

@@ -22,29 +22,30 @@ class ScoreSession:
     """Denoised estimates of one MODEL under one conditioning; a context manager that restores the host's state.
 
     positive, negative: CONDITIONING (negative may be None: no unconditional estimates). `directions`: the positive prompt's
-    variants by view; `set_text` chooses by index, 0 is `positive`. `guidance` is only used by `denoised`. Several sessions on
-    one MODEL may be open together. Opens at the first call, with the latents' shape, and adapts when that changes.
+    variants by view; `set_text` chooses by index, 0 is `positive`. `guidance` is only used by `denoised`. `beside`: a prompt (and
+    as many variants as `directions`), every entry of which `apart` estimates by itself. Several sessions on one MODEL may be
+    open together. Opens at the first call, with the latents' shape, and adapts when that changes.
 
     Latents are in the model's own space (`process_latent_in`), (B, C, h, w) or (B, C, T, h, w), noise levels `sigma` (B,) or
     a number in the model's own units. Results are float32, ordinary tensors when called outside inference mode, on the device
     of z.
     """
 
-    def __init__(self, model, positive: list, negative: list | None = None, guidance: float = 1.0, directions: Sequence[list] = (), seed: int = 0):
+    def __init__(self, model, positive: list, negative: list | None = None, guidance: float = 1.0, directions: Sequence[list] = (), seed: int = 0, beside: Sequence[list] = ()):
         texts = [positive, *directions]
         for conditioning in texts:
             check_text(model, conditioning, "positive")
-        if negative is not None:
-            check_text(model, negative, "negative")
+        for conditioning in [*([] if negative is None else [negative]), *beside]:
+            check_text(model, conditioning, "negative")
         self.model, self.guidance, self.seed = model, guidance, seed
-        self.texts, self.negative = texts, negative
+        self.texts, self.negative, self.beside = texts, negative, tuple(beside)
         self._views: dict = {}
         self._text: tuple[int, ...] | None = None
         self._hints: dict[int | None, Tensor] = {}
         self._guider = None
         self._stale = True
         # hooks patch the shared weights in place, so other sessions must never meet a session with hooks open
-        self._hooked = any(comfy.sampler_helpers.cond_has_hooks(conditioning) for conditioning in [*texts, *filter(None, [negative])])
+        self._hooked = any(comfy.sampler_helpers.cond_has_hooks(conditioning) for conditioning in [*texts, *filter(None, [negative]), *beside])
 
     def __enter__(self):
         return self
@@ -77,6 +78,11 @@ class ScoreSession:
         wanted = unconditional and self.negative is not None
         conditional, free = self._call(z, sigma, lambda x, level, options: self._estimates(x, level, options, wanted))
         return conditional, free if wanted else None
+
+    def apart(self, z: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, list[tuple[float, Tensor]]]:
+        """Both estimates of `both`, and that of every entry of `beside` with its strength; needs a negative. One call of the model."""
+        conditional, free, *others = self._call(z, sigma, lambda x, level, options: self._estimates(x, level, options, True, tuple(self._strengths)))
+        return conditional, free, list(zip(self._strengths.values(), others))
 
     def set_views(self, cameras: Cameras | None, tells: Sequence[str] = VIEW_TELLS):
         """Tell the model the cameras and times of the next calls' pictures; models that read none ignore it at no cost."""
@@ -132,11 +138,14 @@ class ScoreSession:
             guider.set_conds(texts[0], negative)  # may exchange the patcher where hooks need another kind
         else:
             guider.inner_set_conds({"positive": texts[0]})
+        if self.beside:
+            guider.inner_set_conds({"beside": self.beside[0]})
         guider.set_cfg(1.0 if negative is None else self.guidance)
         patcher = guider.model_patcher
         self._copies: dict = {}
         self._texts = Texts(texts, self._copies)
         self._negative = None if negative is None else own_controls(guider.original_conds["negative"], self._copies)
+        self._beside = Texts(self.beside, self._copies) if self.beside else None
         self._apply_hints()
         guider.conds = self._entries()
         comfy.samplers.preprocess_conds_hooks(guider.conds)
@@ -153,6 +162,9 @@ class ScoreSession:
         parts = {"positive": self._texts.choose(self._text)}
         if self._negative is not None:
             parts["negative"] = self._negative
+        others = self._beside.choose(self._text) if self._beside else []
+        parts |= {f"beside {place}": [{"prompt_type": "negative"} | entry] for place, entry in enumerate(others)}
+        self._strengths = {f"beside {place}": float(entry.get("strength", 1.0)) for place, entry in enumerate(others)}
         return {name: [entry | self._views for entry in entries] for name, entries in parts.items()}
 
     def _process(self, shape: tuple):
@@ -202,10 +214,10 @@ class ScoreSession:
         make_resident([patcher, *self._guider.loaded_models], *(memory + self._control_memory for memory in self._memory))
         self._guider.inner_model.current_patcher = patcher  # another session on the same model may have taken or cleared it
 
-    def _estimates(self, x: Tensor, level: Tensor, options: dict, unconditional: bool) -> list[Tensor]:
+    def _estimates(self, x: Tensor, level: Tensor, options: dict, unconditional: bool, others: Sequence[str] = ()) -> list[Tensor]:
         """The host's `sampling_function` up to the point where guidance mixes the two estimates."""
         model = self._guider.inner_model
-        conds = [self._guider.conds["positive"], self._guider.conds["negative"] if unconditional else None]
+        conds = [self._guider.conds["positive"], self._guider.conds["negative"] if unconditional else None, *map(self._guider.conds.get, others)]
         arguments = {"conds": conds, "input": x, "sigma": level, "model": model, "model_options": options}
         if "sampler_calc_cond_batch_function" in options:
             results = options["sampler_calc_cond_batch_function"](arguments)

@@ -8,9 +8,10 @@ from oracle_maths import GaussianOracle, OraclePrior
 from toy_scenes import RIG, ball_pictures, ball_prior, tiny_renderer, tiny_scene
 
 from bloom4d.models.geometry.cameras import Cameras, CameraSampler, orbit, view_time_grid
+from bloom4d.models.guidance.denoising import redraw
 from bloom4d.models.guidance.schedules import Schedule
 from bloom4d.models.optimize.checkpoint import CheckpointStore
-from bloom4d.models.optimize.refine import Pool, Refinement, Refiner, redraw
+from bloom4d.models.optimize.refine import Pool, Refinement, Refiner
 from bloom4d.models.optimize.runs import Pace, run
 from bloom4d.models.optimize.stages import LearningRates
 
@@ -46,8 +47,7 @@ def test_redrawing_gaussian_data_follows_the_probability_flow(flow):
     mean, variance = torch.tensor(0.3), 0.5
     prior = OraclePrior(lambda z, a, b, c: GaussianOracle(mean, variance).denoise(z, a, b), flow=flow)
     x0 = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    config = replace(CONFIG, denoising_steps=400)
-    drawn = redraw(x0, cameras(2), prior, 0.6, config, torch.Generator().manual_seed(1))
+    drawn = redraw(x0, cameras(2), prior, 0.6, 400, -1.0, torch.Generator().manual_seed(1))
     sigma = prior.sigma_at(torch.full((2,), 0.4))
     a, b = (float(value[0]) for value in prior.coefficients(sigma))
     z = a * x0 + b * torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
