@@ -65,7 +65,7 @@ class Bloom4DStage(io.ComfyNode):
                 number("random_background", 0.5, 0, 1, 0.01, "For priors that see no alpha: probability of one random background colour per step.", advanced=True),
                 number("weight_decay", 0.0, 0, 1, 1e-4, "AdamW's weight decay (threestudio: 0.01).", advanced=True),
                 number("levels_end", 1.0, 0.01, 1, 0.01, "Share of both grids' levels that is on from levels_until to the stage's end; below 1 where a later stage adds the finest.", advanced=True),
-                io.Int.Input("levels_every", default=0, min=0, max=100000, step=1, advanced=True, tooltip="Steps after which one more whole level joins, from the shares above on (Dream-in-4D: 500, from a third of 12 levels). 0: levels fade in until levels_until."),
+                io.Int.Input("levels_every", default=0, min=0, max=100000, step=1, optional=True, advanced=True, tooltip="Steps after which one more whole level joins, from the shares above on (Dream-in-4D: 500, from a third of 12 levels). 0: levels fade in until levels_until."),
             ],
             outputs=[STAGE_4D.Output("stage", tooltip="For an optimiser.")],
         )  # fmt: skip
