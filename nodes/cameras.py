@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..models.geometry.cameras import CameraPath, CameraSampler
+from ..models.geometry.cameras import CameraPath, CameraSampler, Viewpoint
 from .sockets import CAMERAS_4D
 
 CATEGORY = "4d/camera"
@@ -10,6 +10,13 @@ CATEGORY = "4d/camera"
 
 def number(name: str, default: float, low: float, high: float, step: float, tooltip: str, advanced: bool = False, optional: bool = False) -> io.Float.Input:
     return io.Float.Input(name, default=default, min=low, max=high, step=step, tooltip=tooltip, advanced=advanced, optional=optional)
+
+
+def viewpoint(cameras) -> Viewpoint:
+    """Where the first of some cameras stands, and when; ValueError for a sampler, whose cameras are drawn anew each time."""
+    if isinstance(cameras, CameraSampler):
+        raise ValueError("The place of a reference picture is one camera, and a Camera Sampler draws new ones. Connect a Camera Path with one frame.")
+    return Viewpoint.of(cameras.cameras() if isinstance(cameras, CameraPath) else cameras)
 
 
 class Bloom4DCameraSampler(io.ComfyNode):
@@ -39,6 +46,7 @@ class Bloom4DCameraSampler(io.ComfyNode):
                 number("time_window", 1, 0.01, 1, 0.01, "Part of the time range that one scene spans, at a random place.", advanced=True),
                 number("window_shortest", 0, 0, 1, 0.01, "Above 0, the window's length is drawn anew for every scene, from this up to time_window (Dream-in-4D: 0.8 to 1).", advanced=True, optional=True),
                 io.Combo.Input("window_times", options=["random offset", "even"], default="random offset", optional=True, advanced=True, tooltip="random offset: the frames are one over F apart and begin at a random place of the first gap (4D-fy). even: from the window's start to its end (Dream-in-4D)."),
+                CAMERAS_4D.Input("first", optional=True, tooltip="Where a reference picture was taken, as a Camera Path: its first camera is the first view of every scene, its time the first time. For Clean Frame Condition, which gives a model that picture."),
             ],
             outputs=[CAMERAS_4D.Output("cameras", tooltip="The sampler, for a guidance node.")],
         )
@@ -46,7 +54,7 @@ class Bloom4DCameraSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, views, frames, spacing, azimuth_min, azimuth_max, elevation_min, elevation_max, distance_min, distance_max,
-        fov_min, fov_max, relative_distance, time_min, time_max, time_window, window_shortest=0.0, window_times="random offset",
+        fov_min, fov_max, relative_distance, time_min, time_max, time_window, window_shortest=0.0, window_times="random offset", first=None,
     ):  # fmt: skip
         sampler = CameraSampler(
             azimuth_degrees=(azimuth_min, azimuth_max),
@@ -61,6 +69,7 @@ class Bloom4DCameraSampler(io.ComfyNode):
             window=time_window,
             window_min=window_shortest,
             even=window_times == "even",
+            first=None if first is None else viewpoint(first),
         )
         return io.NodeOutput(sampler)
 

@@ -111,6 +111,27 @@ def project(points: Tensor, camera_to_world: Tensor, fov_y: Tensor, height: int,
 
 
 @dataclass(frozen=True)
+class Viewpoint:
+    """One camera on the rig and its time, as plain numbers: where a reference picture was taken."""
+
+    azimuth_degrees: float = 0.0
+    elevation_degrees: float = RIG_ELEVATION_DEGREES
+    distance: float = RIG_DISTANCE
+    fov_degrees: float = RIG_FOV_DEGREES
+    time: float = 0.0
+
+    @classmethod
+    def of(cls, cameras: Cameras) -> "Viewpoint":
+        """The first of `cameras`, which stands around the origin and looks at it."""
+        azimuth, elevation, distance = (float(value[0]) for value in spherical(cameras.camera_to_world[:1]))
+        return cls(math.degrees(azimuth), math.degrees(elevation), distance, math.degrees(float(cameras.fov_y[0])), float(cameras.times[0]))
+
+    def cameras(self) -> Cameras:
+        """The same as one camera."""
+        return _on_rig(torch.tensor([math.radians(self.azimuth_degrees)]), torch.tensor([self.time]), self.elevation_degrees, self.distance, self.fov_degrees)
+
+
+@dataclass(frozen=True)
 class CameraSampler:
     """Random cameras around the object, for training.
 
@@ -121,7 +142,8 @@ class CameraSampler:
     t0 ~ U(0, 1 / F) (4D-fy); one frame is one random time. `window` < 1 samples a shorter piece at a random place of
     `time_range`; with `window_min` above 0 its length is drawn from U(window_min, window). `even`: the times are spaced evenly
     from the window's start to its end, without t0 (Dream-in-4D: 24 times over U(0.8, 1)). An empty range fixes the time.
-    Defaults: 4D-fy.
+    `first`: the first view of every scene stands there at all of its times, and the first of its times is that one, whatever is
+    drawn for them; so a model that is given that picture as it is meets it at its place. Defaults: 4D-fy.
     """
 
     azimuth_degrees: tuple[float, float] = (-180.0, 180.0)
@@ -136,6 +158,7 @@ class CameraSampler:
     window: float = 1.0
     window_min: float = 0.0  # 0: every window is `window` long
     even: bool = False
+    first: Viewpoint | None = None
 
     def __post_init__(self):
         for name in ("azimuth_degrees", "elevation_degrees", "distance", "fov_degrees", "time_range"):
@@ -166,8 +189,15 @@ class CameraSampler:
         times = self.sample_times(generator, count)  # (count, F)
         layout = (count, self.frames, self.views)
         azimuth, elevation, distance, fov = (value[:, None, :].expand(layout).reshape(-1) for value in (azimuth, elevation, distance, fov))
-        pose = orbit(azimuth, elevation, distance)
-        return Cameras(pose, fov, times[:, :, None].expand(layout).reshape(-1), self.frames * self.views)
+        drawn = Cameras(orbit(azimuth, elevation, distance), fov, times[:, :, None].expand(layout).reshape(-1), self.frames * self.views)
+        return drawn if self.first is None else self._with_first(drawn, self.first.cameras())
+
+    def _with_first(self, drawn: Cameras, first: Cameras) -> Cameras:
+        """The same with view 0 of every time, and time 0 of every view, at the first of `first`."""
+        poses, fov, times = drawn.camera_to_world.clone(), drawn.fov_y.clone(), drawn.times.clone()
+        poses[:: self.views], fov[:: self.views] = first.camera_to_world[0].to(poses), first.fov_y[0].to(fov)
+        times.view(-1, self.frames, self.views)[:, 0] = first.times[0].to(times)
+        return Cameras(poses, fov, times, drawn.frames)
 
     def sample_times(self, generator: torch.Generator, count: int = 1) -> Tensor:
         """Draw the times (count, F) of `count` scenes, ascending within each."""

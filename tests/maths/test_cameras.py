@@ -1,6 +1,7 @@
 """One camera convention: Y up, front +Z, azimuth towards +X, OpenGL axes; and every other frame reached from it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -231,3 +232,23 @@ def test_host_camera_round_trip_with_and_without_quaternion():
     assert math.tan(zoomed.item() / 2) == pytest.approx(math.tan(0.35) / 2)
     with pytest.raises(ValueError, match="perspective"):
         frames.from_load3d_camera({**camera, "cameraType": "orthographic"})
+
+
+@pytest.mark.parametrize("views, frames", [(1, 1), (4, 1), (1, 5), (3, 4)])
+def test_a_first_viewpoint_takes_view_and_time_zero_and_leaves_the_rest(views, frames):
+    place = C.Viewpoint(azimuth_degrees=-70, elevation_degrees=20, distance=2.5, fov_degrees=30, time=0.25)
+    plain = C.CameraSampler(views=views, frames=frames, spacing="independent")
+    drawn, changed = (replace(plain, first=first).sample(seeded(3), 2) for first in (None, place))
+    assert changed.frames == drawn.frames == views * frames
+    grid = lambda cameras: (cameras.camera_to_world.view(2, frames, views, 4, 4), cameras.fov_y.view(2, frames, views), cameras.times.view(2, frames, views))  # noqa: E731
+    (poses, fov, times), (old_poses, old_fov, old_times) = grid(changed), grid(drawn)
+    azimuth, elevation, distance = C.spherical(poses[:, :, 0].reshape(-1, 4, 4))
+    assert torch.allclose(azimuth, torch.tensor(-70 * DEGREE)) and torch.allclose(elevation, torch.tensor(20 * DEGREE)) and torch.allclose(distance, torch.tensor(2.5))
+    assert torch.allclose(fov[:, :, 0], torch.tensor(30 * DEGREE)) and torch.equal(times[:, 0], torch.full((2, views), 0.25))
+    assert torch.equal(poses[:, :, 1:], old_poses[:, :, 1:]) and torch.equal(fov[:, :, 1:], old_fov[:, :, 1:]) and torch.equal(times[:, 1:], old_times[:, 1:])
+
+
+def test_a_viewpoint_is_read_off_a_camera():
+    place = C.Viewpoint(33, -12, 2.2, 50, 0.7)
+    found = C.Viewpoint.of(place.cameras())
+    assert (found.azimuth_degrees, found.elevation_degrees, found.distance, found.fov_degrees, found.time) == pytest.approx((33, -12, 2.2, 50, 0.7), abs=1e-4)
