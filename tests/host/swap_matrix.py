@@ -20,6 +20,7 @@ SMALL = {
     "Bloom4DToyMotion": {"parts": 8, "times": 3, "views": 2, "size": 16},
     "Bloom4DVolumeRenderer": {"samples": 8, "occupancy_resolution": 8, "time_slabs": 2},
     "Bloom4DEmbeddedPriorLoader": {"prior": demo.PRIOR},
+    "Bloom4DMVDreamLoader": {"checkpoint": "tiny_mvdream.safetensors"},
     "Bloom4DVideoSDSGuidance": {"cameras": {"views": 1, "frames": 3}},
 }
 """Values that make a node small or name its file; "cameras": of the sampler in front of it."""
@@ -28,6 +29,10 @@ OF_GAUSSIANS = {"Bloom4DGaussianField", "Bloom4DGaussiansFromOrbitVideo", "Bloom
 GUIDANCE_SIZE = {"width": 16, "height": 16, "model_size": 64}
 STOCK_PRIORS = {"Stable Diffusion 2.1": ("CheckpointLoaderSimple", {"ckpt_name": "tiny_sd21.safetensors"})}
 """The host's own loaders that stand for real models, with the synthetic file that they read."""
+KIN = {"MVDream Loader": "Stable Diffusion 2.1"}
+"""Loaders whose VAE and CLIP are those of another one: they may be exchanged."""
+VIEWS = 4
+"""Of the cameras in front of a guidance node, unless `SMALL` says: MVDream takes four at once."""
 
 
 class CannotFeed(AssertionError):
@@ -44,7 +49,7 @@ class Prior:
 
     @property
     def belongs_together(self) -> bool:
-        return self.model == self.vae == self.clip
+        return len({KIN.get(name, name) for name in (self.model, self.vae, self.clip)}) == 1
 
     def __str__(self) -> str:
         foreign = [f"{part} of {loader}" for part, loader in (("VAE", self.vae), ("CLIP", self.clip)) if loader != self.model]
@@ -97,10 +102,13 @@ def combinations(loaders: dict) -> list[Prior]:
 
 
 def matrix(infos: dict) -> list[Pair]:
-    """Every field x renderer x guidance x prior of these node descriptions."""
+    """Every field x renderer x guidance x prior of these node descriptions; a prior out of two loaders only with each guidance,
+    since what is foreign to each other does not depend on the field."""
     parts = [sources(infos, kind) for kind in ("FIELD_4D", "RENDERER_4D", "GUIDANCE_4D")]
     assert all(parts), "the pack has lost its fields, renderers or guidance"
-    return [Pair(*classes, prior) for prior in combinations(priors(infos)) for classes in itertools.product(*parts)]
+    found = [Pair(*classes, prior) for prior in combinations(priors(infos)) for classes in itertools.product(*parts)]
+    field, renderer = next((pair.field, pair.renderer) for pair in found if pair.fits)
+    return [pair for pair in found if pair.prior.belongs_together or (pair.field, pair.renderer) == (field, renderer)]
 
 
 class Graph:
@@ -128,7 +136,7 @@ class Graph:
     def feed(self, class_type: str, prior: Prior | None = None) -> str:
         """A node of this class with small values and everything that it requires."""
         small = dict(SMALL.get(class_type, {}))
-        sampler = small.pop("cameras", {"views": 2, "frames": 1})
+        sampler = small.pop("cameras", {"views": VIEWS, "frames": 1})
         values = {}
         for name, (kind, *options) in inputs(self.infos[class_type]).items():
             values |= self._value(class_type, name, kind, options[0] if options else {}, small, prior, sampler)

@@ -12,12 +12,14 @@ REMEDY = ("connect", "encode", "choose", "load", "use")
 @pytest.fixture(scope="module")
 def matrix_server(comfy, demo_server):
     """The suite's host with every prior's file, and a saved field for Load Field."""
+    import checkpoints
     import synthetic
 
     folder = demo_server.base / "models" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "tiny_sd21.safetensors").is_file():
         synthetic.write_sd21_checkpoint(folder / "tiny_sd21.safetensors")
+    checkpoints.write_mvdream_checkpoint(folder / "tiny_mvdream.safetensors", layout=checkpoints.SMALLEST)
     graph = Graph(demo_server.get("/object_info"))
     graph.add("Bloom4DSaveField", {"field": [graph.feed("Bloom4DHashField"), 0], "filename_prefix": swap_matrix.OUT_OF_A_FILE.removesuffix("_00001_.safetensors")})
     demo_server.run(graph.prompt)
@@ -94,7 +96,10 @@ def test_a_new_node_joins_by_itself(ours):
     more = {**ours, "Bloom4DOtherField": ours["Bloom4DHashField"], "Bloom4DOtherGuidance": ours["Bloom4DSDSGuidance"]}
     after = swap_matrix.matrix(more)
     fields, guidances = (len(swap_matrix.sources(ours, kind)) for kind in ("FIELD_4D", "GUIDANCE_4D"))
-    assert len(after) * fields * guidances == len(before) * (fields + 1) * (guidances + 1)
+    whole = lambda pairs: [pair for pair in pairs if pair.prior.belongs_together]  # noqa: E731
+    assert len(whole(after)) * fields * guidances == len(whole(before)) * (fields + 1) * (guidances + 1)
+    foreign = lambda pairs: len(pairs) - len(whole(pairs))  # noqa: E731
+    assert foreign(after) * guidances == foreign(before) * (guidances + 1)
     assert Graph(more).feed("Bloom4DOtherField")
 
 

@@ -1,0 +1,51 @@
+"""Checkpoints of our loaders: listed, found, and read into parts by the host's safe loader."""
+
+from pathlib import Path
+
+import folder_paths
+from torch import Tensor
+
+from ...models.formats.model_files import KnownFile
+from .judges import Choice, read
+
+CHECKPOINTS = Choice(("checkpoints", "diffusion_models", "diffusers"), (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"))
+"""Where such files lie: whole checkpoints, single UNets, and diffusers' folders."""
+SIBLINGS = ("model.fp16.safetensors", "model.safetensors", "pytorch_model.fp16.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+
+def options(known: KnownFile) -> list[str]:
+    """What a loader's list shows: every checkpoint, or the name of the file to get where there is none."""
+    return CHECKPOINTS.options()[1:] or [known.file]
+
+
+def folder() -> str:
+    """The folders that messages name."""
+    return " or ".join(folder_paths.get_folder_paths("checkpoints"))
+
+
+def check_listed(name: str | None, known: KnownFile) -> bool | str:
+    """For `validate_inputs`, in the place of the host's check, which says neither where a file belongs nor what it is."""
+    return True if name is None or name in CHECKPOINTS.options()[1:] else known.missing(name, folder())  # None: connected, known later
+
+
+def checkpoint_path(name: str, known: KnownFile) -> Path:
+    """Where a chosen checkpoint is; ValueError that names the file to get when it is gone."""
+    if check_listed(name, known) is not True:
+        raise ValueError(known.missing(name, folder()))
+    return CHECKPOINTS.path(name)
+
+
+def below(tensors: dict[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+    """The tensors under the first of `prefixes` that has any, without it."""
+    for prefix in prefixes:
+        if found := {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}:
+            return found
+    return {}
+
+
+def sibling(path: Path, part: str) -> dict[str, Tensor]:
+    """The tensors of `part` ("vae", "text_encoder") of the diffusers folder whose UNet is `path`; empty where there is none."""
+    if path.parent.name != "unet":
+        return {}
+    found = next((file for name in SIBLINGS if (file := path.parent.parent / part / name).is_file()), None)
+    return {} if found is None else read(found)[0]

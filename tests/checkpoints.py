@@ -1,0 +1,93 @@
+"""Checkpoints of random weights in the layouts of published multi-view models: every tensor's name, a fraction of the width.
+
+Their text and image encoders are of true size, since the host builds these whatever a file holds; they are holes of a sparse
+file but for the first layer. Their VAE is the host's tiny autoencoder. Import this module after the `comfy` fixture has run.
+"""
+
+import math
+from pathlib import Path
+
+import comfy.taesd.taesd
+import comfy.utils
+import torch
+from synthetic import _text_tensors, _write_sparse, fill
+
+from bloom4d.models.formats.model_files import camera_embedding
+from bloom4d.models.formats.unet_layout import UNetLayout
+
+SMALL = UNetLayout(width=64)
+"""Stable Diffusion 2.1 at a fifth of its width: all 686 tensors, 4 % of the weights."""
+SMALLEST = UNetLayout(width=64, multiples=(1, 2), attention=(True, False), blocks=1)
+
+
+def random_tensors(shapes: dict, seed: int) -> dict:
+    """float16 tensors of these shapes; norms near the identity, matrices of unit gain."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: _random(name, shape, generator).half() for name, shape in shapes.items()}
+
+
+def _random(name: str, shape: tuple, generator) -> torch.Tensor:
+    noise = torch.randn(shape, generator=generator)
+    if len(shape) > 1:
+        return noise / math.sqrt(math.prod(shape[1:]))
+    return 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
+
+
+def mvdream_unet(layout: UNetLayout = SMALL, seed: int = 0) -> dict:
+    """MVDream's UNet by ldm names."""
+    return random_tensors(layout.shapes() | camera_embedding(layout), seed)
+
+
+def in_diffusers(unet: dict, layout: UNetLayout) -> dict:
+    """The same tensors under diffusers' names, by the host's own table; the camera embedding keeps its name."""
+    depth = [int(attends) for attends in layout.attention for _ in range(layout.blocks)]
+    up = [int(attends) for attends in layout.attention for _ in range(layout.blocks + 1)]
+    config = dict(num_res_blocks=[layout.blocks] * len(layout.multiples), channel_mult=layout.multiples, transformer_depth=depth, transformer_depth_output=up, transformer_depth_middle=1)
+    names = {ldm: name for name, ldm in comfy.utils.unet_to_diffusers(config).items()}
+    return {names.get(name, name): value for name, value in unet.items()}
+
+
+def tiny_vae(seed: int) -> dict:
+    return {name: value.half() for name, value in fill(comfy.taesd.taesd.TAESD(), seed).state_dict().items()}
+
+
+def under(prefix: str, tensors: dict) -> dict:
+    return {prefix + name: value for name, value in tensors.items()}
+
+
+def write(path: Path, tensors: dict) -> Path:
+    """A safetensors file; a plain shape in the place of a tensor is float8 zeros that take no space on the disk."""
+    real = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+    _write_sparse(path, real, {name: value for name, value in tensors.items() if name not in real})
+    return path
+
+
+def write_mvdream_checkpoint(path: Path, seed: int = 0, layout: UNetLayout = SMALL) -> Path:
+    """A checkpoint in the layout of sd-v2.1-base-4view: ldm names, UNet with camera embedding, OpenCLIP text encoder, VAE.
+
+    About 140 MB on disk in 0.5 GB of addresses; give it 64 x 64 pictures.
+    """
+    text = under("cond_stage_model.model.", _text_tensors(seed + 2))
+    return write(path, under("model.diffusion_model.", mvdream_unet(layout, seed)) | under("first_stage_model.", tiny_vae(seed + 1)) | text)
+
+
+def write_controlnet(path: Path, layout: UNetLayout, strength: float = 0.05) -> Path:
+    """A ControlNet in the layout of Stable Diffusion's: a copy of the way down, the stock hint encoder, output convolutions."""
+    unet = random_tensors(layout.shapes(), seed=7)
+    tensors = {name: value for name, value in unet.items() if name.startswith(("time_embed", "input_blocks", "middle_block"))}
+    stem = (3, 16, 16, 32, 32, 96, 96, 256, layout.width)
+    shapes = {f"input_hint_block.{2 * index}.weight": (out, into, 3, 3) for index, (into, out) in enumerate(zip(stem, stem[1:]))}
+    widths = _skip_widths(layout)
+    shapes |= {f"zero_convs.{index}.0.weight": (width, width, 1, 1) for index, width in enumerate(widths)}
+    shapes["middle_block_out.0.weight"] = (widths[-1], widths[-1], 1, 1)
+    added = {name: value * (strength if "hint" not in name else 1) for name, value in random_tensors(shapes, seed=8).items()}
+    biases = {name.replace("weight", "bias"): torch.zeros(shape[0]).half() for name, shape in shapes.items()}
+    return write(path, under("control_model.", tensors | added | biases))
+
+
+def _skip_widths(layout: UNetLayout) -> list[int]:
+    """Channels that every block on the way down hands to the way up."""
+    widths = [layout.width]
+    for level, multiple in enumerate(layout.multiples):
+        widths += [multiple * layout.width] * (layout.blocks + (level < len(layout.multiples) - 1))
+    return widths
