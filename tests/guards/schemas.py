@@ -23,7 +23,7 @@ def describe(info: dict) -> dict:
 def choices(options: dict) -> dict:
     """The fixed choices of a combo; lists of files, which may hold none, differ between machines and are left out."""
     names = [choice["key"] if isinstance(choice, dict) else choice for choice in options.get("options") or []]
-    return {} if names in ([], ["none"]) or any("." in str(name) for name in names) else {"options": names}
+    return {} if names in ([], ["none"], ["auto"]) or any("." in str(name) for name in names) else {"options": names}
 
 
 def describe_all(infos: dict) -> dict:

@@ -21,6 +21,7 @@ SMALL = {
     "Bloom4DVolumeRenderer": {"samples": 8, "occupancy_resolution": 8, "time_slabs": 2},
     "Bloom4DEmbeddedPriorLoader": {"prior": demo.PRIOR},
     "Bloom4DMVDreamLoader": {"checkpoint": "tiny_mvdream.safetensors"},
+    "Bloom4DZeroscopeLoader": {"model": "zeroscope_v2_576w/unet/diffusion_pytorch_model.safetensors"},
     "Bloom4DVideoSDSGuidance": {"cameras": {"views": 1, "frames": 3}},
 }
 """Values that make a node small or name its file; "cameras": of the sampler in front of it."""
