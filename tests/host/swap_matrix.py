@@ -30,10 +30,12 @@ OF_GAUSSIANS = {"Bloom4DGaussianField", "Bloom4DGaussiansFromOrbitVideo", "Bloom
 GUIDANCE_SIZE = {"width": 16, "height": 16, "model_size": 64}
 STOCK_PRIORS = {"Stable Diffusion 2.1": ("CheckpointLoaderSimple", {"ckpt_name": "tiny_sd21.safetensors"})}
 """The host's own loaders that stand for real models, with the synthetic file that they read."""
-KIN = {"MVDream Loader": "Stable Diffusion 2.1"}
+KIN = {"MVDream Loader": "Stable Diffusion 2.1", "Zeroscope Loader": "Stable Diffusion 2.1"}
 """Loaders whose VAE and CLIP are those of another one: they may be exchanged."""
 VIEWS = 4
 """Of the cameras in front of a guidance node, unless `SMALL` says: MVDream takes four at once."""
+ELSEWHERE = {"Bloom4DDeepFloydLoader": "its text encoder T5-XXL has no tiny file; tests/nodes/test_foreign.py runs the rest"}
+"""Loaders that are not in the matrix, each with the reason."""
 
 
 class CannotFeed(AssertionError):
@@ -51,6 +53,11 @@ class Prior:
     @property
     def belongs_together(self) -> bool:
         return len({KIN.get(name, name) for name in (self.model, self.vae, self.clip)}) == 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one loader gave all three."""
+        return self.model == self.vae == self.clip
 
     def __str__(self) -> str:
         foreign = [f"{part} of {loader}" for part, loader in (("VAE", self.vae), ("CLIP", self.clip)) if loader != self.model]
@@ -90,7 +97,7 @@ def sources(infos: dict, kind: str) -> list[str]:
 
 def priors(infos: dict) -> dict[str, tuple]:
     """Every loader by the name of its prior: ours, found by what they make, and stock ones."""
-    ours = {infos[name]["display_name"]: (name, SMALL.get(name, {})) for name in sources(infos, "MODEL")}
+    ours = {infos[name]["display_name"]: (name, SMALL.get(name, {})) for name in sources(infos, "MODEL") if name not in ELSEWHERE}
     return {**ours, **STOCK_PRIORS}
 
 
@@ -103,13 +110,16 @@ def combinations(loaders: dict) -> list[Prior]:
 
 
 def matrix(infos: dict) -> list[Pair]:
-    """Every field x renderer x guidance x prior of these node descriptions; a prior out of two loaders only with each guidance,
-    since what is foreign to each other does not depend on the field."""
-    parts = [sources(infos, kind) for kind in ("FIELD_4D", "RENDERER_4D", "GUIDANCE_4D")]
-    assert all(parts), "the pack has lost its fields, renderers or guidance"
-    found = [Pair(*classes, prior) for prior in combinations(priors(infos)) for classes in itertools.product(*parts)]
-    field, renderer = next((pair.field, pair.renderer) for pair in found if pair.fits)
-    return [pair for pair in found if pair.prior.belongs_together or (pair.field, pair.renderer) == (field, renderer)]
+    """Every field x renderer x guidance x whole prior of these node descriptions, and every mixed prior with each guidance.
+
+    Whether a VAE or a CLIP fits has nothing to do with the scene, so mixed priors get one field and renderer that go together.
+    """
+    fields, renderers, guidances = ([*sources(infos, kind)] for kind in ("FIELD_4D", "RENDERER_4D", "GUIDANCE_4D"))
+    assert fields and renderers and guidances, "the pack has lost its fields, renderers or guidance"
+    found = combinations(priors(infos))
+    whole = [Pair(*classes, prior) for prior in found if prior.is_whole for classes in itertools.product(fields, renderers, guidances)]
+    scene = next((pair.field, pair.renderer) for pair in whole if pair.fits)
+    return whole + [Pair(*scene, guidance, prior) for prior in found if not prior.is_whole for guidance in guidances]
 
 
 class Graph:

@@ -13,8 +13,10 @@ REMEDY = ("connect", "encode", "choose", "load", "use")
 def matrix_server(comfy, demo_server):
     """The suite's host with every prior's file, and a saved field for Load Field."""
     import checkpoints
+    import checkpoints_video
     import synthetic
 
+    checkpoints_video.write_zeroscope_files(demo_server.base / "models")
     folder = demo_server.base / "models" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "tiny_sd21.safetensors").is_file():
@@ -73,7 +75,7 @@ def test_what_belongs_together_runs_and_the_rest_refuses_in_one_line(matrix_serv
     refusals = {str(pair): outcome(matrix_server, infos, [pair]) for pair in apart}
     assert bad_refusals(refusals) == {}
     counts = [len(swap_matrix.sources(ours, kind)) for kind in ("FIELD_4D", "RENDERER_4D", "GUIDANCE_4D")]
-    whole = sum(prior.belongs_together for prior in swap_matrix.combinations(swap_matrix.priors(ours)))
+    whole = sum(prior.is_whole for prior in swap_matrix.combinations(swap_matrix.priors(ours)))
     record_property("summary", f"swap matrix of {counts[0]} (field) x {counts[1]} (renderer) x {counts[2]} (guidance) x {whole} (prior): {len(together)} ran, {len(apart)} with a foreign VAE or CLIP, or a renderer of another kind of field, refused in one line")
 
 
@@ -95,12 +97,17 @@ def test_a_new_node_joins_by_itself(ours):
     before = swap_matrix.matrix(ours)
     more = {**ours, "Bloom4DOtherField": ours["Bloom4DHashField"], "Bloom4DOtherGuidance": ours["Bloom4DSDSGuidance"]}
     after = swap_matrix.matrix(more)
-    fields, guidances = (len(swap_matrix.sources(ours, kind)) for kind in ("FIELD_4D", "GUIDANCE_4D"))
-    whole = lambda pairs: [pair for pair in pairs if pair.prior.belongs_together]  # noqa: E731
-    assert len(whole(after)) * fields * guidances == len(whole(before)) * (fields + 1) * (guidances + 1)
-    foreign = lambda pairs: len(pairs) - len(whole(pairs))  # noqa: E731
-    assert foreign(after) * guidances == foreign(before) * (guidances + 1)
+    fields, renderers, guidances = (len(swap_matrix.sources(ours, kind)) for kind in ("FIELD_4D", "RENDERER_4D", "GUIDANCE_4D"))
+    found = swap_matrix.combinations(swap_matrix.priors(ours))
+    whole = sum(prior.is_whole for prior in found)
+    size = lambda fields, guidances: guidances * (whole * fields * renderers + len(found) - whole)  # noqa: E731
+    assert (len(before), len(after)) == (size(fields, guidances), size(fields + 1, guidances + 1))
     assert Graph(more).feed("Bloom4DOtherField")
+
+
+def test_a_loader_is_left_out_only_with_a_reason(ours):
+    listed = {class_type for class_type, _ in swap_matrix.priors(ours).values()}
+    assert set(swap_matrix.sources(ours, "MODEL")) - listed == set(swap_matrix.ELSEWHERE) and all(swap_matrix.ELSEWHERE.values())
 
 
 def test_a_node_that_cannot_be_fed_is_an_error_and_not_left_out(ours, infos):
