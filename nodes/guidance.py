@@ -189,16 +189,17 @@ def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
         weight=constant(values["weight"]),
         trains=ROLES if values["train_motion"] else STILL_ROLES,
     )
-    return Guidance(term, _source(values))
+    return Guidance(term, prior_source(values))
 
 
-def _source(values: dict) -> PriorSource:
+def prior_source(values: dict) -> PriorSource:
+    """The prior of a guidance node's inputs; ValueError without random cameras."""
     if not hasattr(values["cameras"], "sample"):
         raise ValueError("Guidance draws new cameras at every step: connect a Camera Sampler, not a Camera Path.")
     plain = values["positive"]
     directions = [values.get(f"positive_{name}") for name in ("front", "back", "overhead")]
     positives = (plain, *(plain if text is None else text for text in directions)) if any(text is not None for text in directions) else (plain,)
-    return PriorSource(values["model"], values["vae"], positives, values["negative"], values["save_memory"], values["model_size"], TOLD[values.get("told", EVERYTHING)])
+    return PriorSource(values["model"], values["vae"], positives, values["negative"], values.get("save_memory", False), values["model_size"], TOLD[values.get("told", EVERYTHING)])
 
 
 class Bloom4DSDSGuidance(io.ComfyNode):

@@ -20,6 +20,7 @@ from ..models.render.renderer import default_renderer
 from .cameras import number
 from .curves import curves_json, draw_curves
 from .deformable import canonical_text
+from .guidance import PriorSource
 from .host import paths
 from .runner import HostStage, RunPlan, apart, distil, loss_map, named_apart, notes_of, picture_of, places_of, refine
 from .sockets import FIELD_4D, GUIDANCE_4D, RENDERER_4D, STAGE_4D
@@ -193,6 +194,8 @@ class Bloom4DPhotometricRefinement(io.ComfyNode):
         rate_static, rate_dynamic, rate_decoder, steps, seed, renderer=None, **plan,
     ):  # fmt: skip
         renderer = renderer or default_renderer(field.field)
+        if not isinstance(guidance.source, PriorSource):
+            raise ValueError(f'The refinement draws pictures with a term\'s model, and "{guidance.term.name}" has none. Connect an SDS, Multi-View or Video SDS Guidance.')
         config = Refinement(
             cameras=replace(guidance.term.cameras, views=views, frames=frames),
             level=Schedule(level_start, level_end),

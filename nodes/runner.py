@@ -124,7 +124,7 @@ def notes_of(sources: tuple[Source, ...]) -> str:
 
 def places_of(sources: tuple[Source, ...]) -> str:
     """Where the field renders and where each prior computes, in words."""
-    priors = dict.fromkeys(source.place() for source in sources)
+    priors = dict.fromkeys(filter(None, (source.place() for source in sources)))
     return "; ".join([f"The field renders on {comfy.model_management.get_torch_device()}", *priors])
 
 

@@ -7,6 +7,7 @@ Configurations are in degrees (their names say so), everything else in radians.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -129,6 +130,19 @@ class Viewpoint:
     def cameras(self) -> Cameras:
         """The same as one camera."""
         return _on_rig(torch.tensor([math.radians(self.azimuth_degrees)]), torch.tensor([self.time]), self.elevation_degrees, self.distance, self.fov_degrees)
+
+
+@dataclass(frozen=True)
+class FixedCameras:
+    """One known camera in the place of a sampler: every scene is its picture."""
+
+    viewpoint: Viewpoint = Viewpoint()
+    views: ClassVar[int] = 1
+    frames: ClassVar[int] = 1
+
+    def sample(self, generator: torch.Generator, count: int = 1) -> Cameras:
+        """`count` times the camera, on the generator's device; nothing is drawn."""
+        return self.viewpoint.cameras().select([0] * count).to(generator.device)
 
 
 @dataclass(frozen=True)

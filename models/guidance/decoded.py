@@ -45,6 +45,6 @@ def decoded_loss(pictures: Tensor, estimates: Sequence[Tensor], prior: DecodingP
 def _mismatch(target: Tensor, pictures: Tensor) -> str:
     given, wanted = (" x ".join(map(str, value.shape[:3])) for value in (target, pictures))
     return (
-        f"The VAE gives back pictures of {given} (number, height, width) for {wanted}. The decoded-RGB term compares them: choose frames and a "
-        "model size that the VAE keeps (video VAEs that squeeze time take 4 n + 1 frames), or set decoded_weight to 0."
+        f"The VAE gives back pictures of {given} (number, height, width) for {wanted}, which this term compares pixel by pixel. "
+        "Choose frames and a model size that the VAE keeps: VAEs that squeeze time take 4 n + 1 frames."
     )

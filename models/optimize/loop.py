@@ -1,5 +1,6 @@
 """Hybrid score distillation of one stage into a field (4D-fy, section 3.3; specification 10.2)."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -142,7 +143,12 @@ class Distiller:
     def _describe(self, rows: list[dict]) -> str:
         if not rows:
             return self.work.told("no term is due")
-        return self.work.told(*(f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g} at t {row['level']:.2f}" for row in rows))
+        return self.work.told(*(f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g}{_level(row['level'])}" for row in rows))
+
+
+def _level(level: float) -> str:
+    """A noise level in words; a term that has none says nothing."""
+    return "" if math.isnan(level) else f" at t {level:.2f}"
 
 
 def _row(index: int, term: Term, scored: Outcome, views: RenderedViews) -> dict:

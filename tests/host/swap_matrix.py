@@ -23,6 +23,7 @@ SMALL = {
     "Bloom4DMVDreamLoader": {"checkpoint": "tiny_mvdream.safetensors"},
     "Bloom4DZeroscopeLoader": {"model": "zeroscope_v2_576w/unet/diffusion_pytorch_model.safetensors"},
     "Bloom4DVideoSDSGuidance": {"cameras": {"views": 1, "frames": 3}},
+    "Bloom4DVideoRefinementLoss": {"cameras": {"views": 1, "frames": 3}, "every": 1, "begin": 0, "denoising_steps": 2},
 }
 """Values that make a node small or name its file; "cameras": of the sampler in front of it."""
 OF_GAUSSIANS = {"Bloom4DGaussianField", "Bloom4DGaussiansFromOrbitVideo", "Bloom4DSplatRenderer"}
@@ -110,7 +111,7 @@ def combinations(loaders: dict) -> list[Prior]:
 
 
 def matrix(infos: dict) -> list[Pair]:
-    """Every field x renderer x guidance x whole prior of these node descriptions, and every mixed prior with each guidance.
+    """Every field x renderer x guidance x whole prior of these node descriptions, and every mixed prior with each guidance that asks one.
 
     Whether a VAE or a CLIP fits has nothing to do with the scene, so mixed priors get one field and renderer that go together.
     """
@@ -119,7 +120,8 @@ def matrix(infos: dict) -> list[Pair]:
     found = combinations(priors(infos))
     whole = [Pair(*classes, prior) for prior in found if prior.is_whole for classes in itertools.product(fields, renderers, guidances)]
     scene = next((pair.field, pair.renderer) for pair in whole if pair.fits)
-    return whole + [Pair(*scene, guidance, prior) for prior in found if not prior.is_whole for guidance in guidances]
+    asking = [guidance for guidance in guidances if "MODEL" in kinds(infos[guidance])]
+    return whole + [Pair(*scene, guidance, prior) for prior in found if not prior.is_whole for guidance in asking]
 
 
 class Graph:
@@ -188,12 +190,21 @@ class Graph:
             return [text, 0]
         if kind == "FIELD_4D":
             return self.link(self.feed("Bloom4DHashField"), kind)
+        if class_type == "Bloom4DReferenceViewLoss" and kind == "IMAGE":
+            return [self.cut_out(), 0]
         if kind == "IMAGE" or kind == "CAMERAS_4D" and "IMAGE" in kinds(self.infos[class_type]):  # pictures with their cameras
             return self.link(self.feed("Bloom4DToyMotion"), kind)
         if kind == "CAMERAS_4D":
             defaults = {key: rest[0]["default"] for key, (_, *rest) in inputs(self.infos["Bloom4DCameraSampler"]).items()}
             return [self.add("Bloom4DCameraSampler", {**defaults, **sampler}), 0]
         raise CannotFeed(f'{class_type} needs "{name}" ({kind}), and the swap matrix does not know where to get one: teach Graph.supply or SMALL in tests/host/swap_matrix.py.')
+
+    def cut_out(self) -> str:
+        """One picture of an object with its alpha."""
+        toy = self.feed("Bloom4DToyMotion")
+        behind = self.add("InvertMask", {"mask": self.link(toy, "MASK")})  # the host's join takes 1 - alpha
+        joined = self.add("JoinImageWithAlpha", {"image": self.link(toy, "IMAGE"), "alpha": [behind, 0]})
+        return self.add("ImageFromBatch", {"image": [joined, 0], "batch_index": 0, "length": 1})
 
     def loader(self, name: str) -> str:
         class_type, values = self.loaders[name]

@@ -100,8 +100,9 @@ def test_a_new_node_joins_by_itself(ours):
     fields, renderers, guidances = (len(swap_matrix.sources(ours, kind)) for kind in ("FIELD_4D", "RENDERER_4D", "GUIDANCE_4D"))
     found = swap_matrix.combinations(swap_matrix.priors(ours))
     whole = sum(prior.is_whole for prior in found)
-    size = lambda fields, guidances: guidances * (whole * fields * renderers + len(found) - whole)  # noqa: E731
-    assert (len(before), len(after)) == (size(fields, guidances), size(fields + 1, guidances + 1))
+    asking = sum("MODEL" in swap_matrix.kinds(ours[name]) for name in swap_matrix.sources(ours, "GUIDANCE_4D"))
+    size = lambda new: (guidances + new) * whole * (fields + new) * renderers + (asking + new) * (len(found) - whole)  # noqa: E731
+    assert (len(before), len(after)) == (size(0), size(1))
     assert Graph(more).feed("Bloom4DOtherField")
 
 
