@@ -13,6 +13,7 @@ from ..models.fields.background import BackgroundConfig
 from ..models.fields.density import DEMO_BLOB, DREAMFUSION_BLOB, MAGIC3D_BLOB
 from ..models.fields.hash_field import DEMO_FIELD, PAPER_FIELD, HashField, HashFieldConfig
 from ..models.fields.hash_grid import HashGridConfig
+from ..models.fields.hexplane_field import DEMO_HEXPLANE, FUSIONS, PAPER_HEXPLANE, HexPlaneField, HexPlaneFieldConfig
 from ..models.fields.single_grid import DEMO_SINGLE_GRID, PAPER_SINGLE_GRID, SingleGridConfig, SingleGridField
 from ..models.geometry.isosurface import isosurface
 from ..models.optimize.scene import Scene
@@ -27,6 +28,7 @@ SIZE_NAMES = ("demo", "4D-fy", "custom")
 BACKGROUNDS = ("none", "solid", "network")
 SIZES = {"demo": DEMO_FIELD, "4D-fy": PAPER_FIELD}
 SINGLE_SIZES = {"demo": DEMO_SINGLE_GRID, "4D-fy": PAPER_SINGLE_GRID}
+HEXPLANE_SIZES = {"demo": DEMO_HEXPLANE, "4D-fy": PAPER_HEXPLANE}
 
 
 def whole(name: str, default: int, low: int, high: int, tooltip: str) -> io.Int.Input:
@@ -48,6 +50,17 @@ def custom_single_size() -> list:
         whole("coarsest", 8, 2, 256, "Nodes per axis of its coarsest level."),
         whole("finest", 96, 2, 8192, "Nodes per axis of its finest level."),
         *shared_sizes(),
+    ]
+
+
+def custom_hexplane_size() -> list:
+    return [
+        whole("channels", 20, 1, 256, "Features of each of the six planes."),
+        whole("resolution", 96, 2, 8192, "Nodes along each axis of space."),
+        whole("time_nodes", 8, 2, 4096, "Nodes along time."),
+        io.Combo.Input("fusion", options=list(FUSIONS), default=FUSIONS[0], tooltip="What becomes of the three products of planes (HexPlane: concatenated is best)."),
+        whole("hidden", 32, 4, 256, "Width of the decoders."),
+        whole("layers", 1, 1, 4, "Hidden layers of the decoders."),
     ]
 
 
@@ -141,6 +154,30 @@ class Bloom4DSingleGridField(io.ComfyNode):
         return new_scene(SingleGridField, SINGLE_SIZES.get(size["size"]) or custom_single_config(size), **values)
 
 
+class Bloom4DHexPlaneField(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DHexPlaneField",
+            display_name="HexPlane Field",
+            category=CATEGORY,
+            description="A new 4D scene in six feature planes, at the memory of a Hash Field: the backbone that 4D-fy and Dream-in-4D compare with. Swap it for a Hash Field.",
+            search_aliases=["ablation", "k-planes", "feature planes", "new scene"],
+            inputs=scene_inputs("demo: 20 channels, 96 nodes, 0.6 million numbers, as the Hash Field's. 4D-fy: 32 channels, 524 nodes, 28 million, for a GPU. custom: your own.", custom_hexplane_size()),
+            outputs=[FIELD_4D.Output("field", tooltip="A new field, for an optimiser: planes over space are static, those over time dynamic.")],
+        )
+
+    @classmethod
+    def execute(cls, size=None, **values):
+        size = option_of("size", size, SIZE_NAMES)
+        return new_scene(HexPlaneField, HEXPLANE_SIZES.get(size["size"]) or custom_hexplane_config(size), **values)
+
+
+def custom_hexplane_config(size: dict) -> HexPlaneFieldConfig:
+    """The HexPlane field's shape from the node's own numbers."""
+    return HexPlaneFieldConfig(size["channels"], size["resolution"], size["time_nodes"], size["fusion"], size["hidden"], size["layers"])
+
+
 def time_nodes(size: dict) -> dict:
     """A grid's nodes along time: half of those along space up to a limit, or as many (4D-fy) when the limit is 0."""
     return {"time_ratio": 0.5, "time_cap": size["time_nodes"]} if size["time_nodes"] else {}
@@ -225,4 +262,4 @@ class Bloom4DIsosurface(io.ComfyNode):
         return io.NodeOutput(mesh)
 
 
-NODES = [Bloom4DHashField, Bloom4DSingleGridField, Bloom4DIsosurface]
+NODES = [Bloom4DHashField, Bloom4DSingleGridField, Bloom4DHexPlaneField, Bloom4DIsosurface]

@@ -11,6 +11,7 @@ from bloom4d.models.fields.deformed import DeformableConfig
 from bloom4d.models.fields.displacement import DisplacementConfig
 from bloom4d.models.fields.hash_field import HashField
 from bloom4d.models.fields.hash_grid import HashGridConfig
+from bloom4d.models.fields.hexplane_field import HexPlaneField, HexPlaneFieldConfig
 from bloom4d.models.fields.single_grid import SingleGridConfig, SingleGridField
 from bloom4d.models.gaussians.deformation import DeformationConfig
 from bloom4d.models.gaussians.dynamic import DynamicGaussians, DynamicGaussiansConfig
@@ -45,6 +46,11 @@ def single_grid_canonical() -> SingleGridField:
     with torch.no_grad():
         field.grid.table.normal_(std=0.3, generator=seeded(3))
     return field
+
+
+def hexplane_canonical() -> HexPlaneField:
+    """Its planes over time are still at rest."""
+    return HexPlaneField(HexPlaneFieldConfig(channels=4, resolution=6, times=3, hidden=8, blob=TINY_FIELD.blob), seeded())
 
 
 def gaussian_canonical(moving: bool = False) -> DynamicGaussians:

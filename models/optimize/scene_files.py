@@ -12,6 +12,7 @@ from ..fields.deformable_gaussians import DeformableGaussians
 from ..fields.deformed import DeformableConfig, Deformed
 from ..fields.field import Field
 from ..fields.hash_field import HashField, HashFieldConfig
+from ..fields.hexplane_field import HexPlaneField, HexPlaneFieldConfig
 from ..fields.single_grid import SingleGridConfig, SingleGridField
 from ..formats.configs import read_json, shown
 from ..formats.provenance import KEY, Provenance
@@ -25,6 +26,7 @@ FORMAT, VERSION = "bloom4d.field", 1
 FIELDS = {
     HashField.kind: (HashField, HashFieldConfig),
     SingleGridField.kind: (SingleGridField, SingleGridConfig),
+    HexPlaneField.kind: (HexPlaneField, HexPlaneFieldConfig),
     DynamicGaussians.kind: (DynamicGaussians, DynamicGaussiansConfig),
     DeformableField.kind: (DeformableField, DeformableConfig),
     DeformableGaussians.kind: (DeformableGaussians, DeformableConfig),

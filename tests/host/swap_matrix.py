@@ -13,6 +13,7 @@ OUT_OF_A_FILE = "bloom4d/fields/matrix_00001_.safetensors"
 SMALL = {
     "Bloom4DHashField": {"size": "custom", "size.static_levels": 2, "size.static_finest": 16, "size.dynamic_levels": 2, "size.dynamic_finest": 16, "size.table": 10, "size.hidden": 8},
     "Bloom4DSingleGridField": {"size": "custom", "size.levels": 2, "size.finest": 16, "size.table": 10, "size.hidden": 8},
+    "Bloom4DHexPlaneField": {"size": "custom", "size.channels": 4, "size.resolution": 6, "size.time_nodes": 3, "size.hidden": 8},
     "Bloom4DDeformableField": {"size": "custom", "size.levels": 2, "size.finest": 8, "size.table": 10, "size.hidden": 8, "size.layers": 1},
     "Bloom4DLoadField": {"path": OUT_OF_A_FILE},
     "Bloom4DGaussianField": {"count": 100, "motion": "custom", "motion.channels": 4, "motion.resolution": 4, "motion.time_nodes": 3, "motion.hidden": 8},

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from deformable_scenes import (
-    TINY_DISPLACEMENT, awake, deformable, deformable_gaussians, gaussian_canonical, hash_canonical, moments, moving_hash_canonical, points, seeded,
+    TINY_DISPLACEMENT, awake, deformable, deformable_gaussians, gaussian_canonical, hash_canonical, hexplane_canonical, moments, moving_hash_canonical, points, seeded,
     single_grid_canonical, sums,
 )  # fmt: skip
 from fuzzing.tensor_files import TensorFile, joined
@@ -21,6 +21,7 @@ FIELDS = {
     "hash": lambda: awake(deformable()),
     "moving hash at another time": lambda: awake(deformable(moving_hash_canonical(), time=0.4, scale=1.5, background=RELEARNED_BACKGROUND)),
     "single grid": lambda: awake(deformable(single_grid_canonical())),
+    "hexplane": lambda: awake(deformable(hexplane_canonical())),
     "deformable": lambda: awake(deformable(awake(deformable()))),
     "positional encoding": lambda: awake(deformable(shape=DisplacementConfig(None, 3, 16, 1))),
     "gaussians": lambda: awake(deformable_gaussians()),

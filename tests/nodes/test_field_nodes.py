@@ -313,6 +313,23 @@ def test_a_single_grid_field_takes_the_place_of_a_hash_field(nodes, oracle_model
         nodes["field"].custom_single_config({**tiny, "finest": 2})
 
 
+def test_hexplane_field_goes_wherever_a_hash_field_goes(nodes, oracle_model, output):
+    node = nodes["field"].Bloom4DHexPlaneField
+    demo = call(node, size={"size": "demo"}, background={"background": "none"}, seed=3)[0]
+    assert demo.field.config.numbers == 599040 and not torch.equal(demo.field.spatial, call(node, size={"size": "demo"}, background={"background": "none"})[0].field.spatial)
+    tiny = {"size": "custom", "channels": 4, "resolution": 8, "time_nodes": 3, "fusion": "concatenated", "hidden": 16, "layers": 1}
+    field = call(node, size=tiny, background={"background": "none"}, blob_radius=0.4)[0]
+    assert field.field.spatial.shape == (3, 4, 8, 8) and field.field.temporal.shape == (3, 4, 3, 8) and field.field.blob_radius == 0.4
+    assert call(node, size={**tiny, "fusion": "added"}, background={"background": "none"})[0].field.density_decoder.weights[0].shape == (16, 4)
+    before = state(field)
+    scene, losses, _ = optimise(nodes, field, tiny_stage(nodes, oracle_model))
+    assert same(before, state(field)) and len(losses["loss"]) == 6 and scene.field.temporal.any()
+    loaded = call(nodes["files"].Bloom4DLoadField, path=call(nodes["files"].Bloom4DSaveField, field=scene)[0])[0]
+    assert same(state(scene), state(loaded)) and loaded.field.kind == "hexplane"
+    mesh = call(nodes["field"].Bloom4DIsosurface, field=loaded, times=2, resolution=16, threshold=5.0)[0]
+    assert mesh.vertex_counts.min() > 20
+
+
 def test_isosurface_is_a_mesh_batch_over_time(nodes):
     field = tiny_field(nodes)
     mesh = call(nodes["field"].Bloom4DIsosurface, field=field, times=2, time_start=0.0, resolution=24, threshold=10.0)[0]
