@@ -9,6 +9,7 @@
     python3 launch.py test [--fast]     run the tests
     python3 launch.py train NAME        train a weight file that the pack ships
     python3 launch.py ablate NAME       run and score the variants of a workflow
+    python3 launch.py evaluate NAME     run a paper's prompts and score them beside its numbers
     python3 launch.py setup             only prepare
 
 An existing ComfyUI is used when one is given (--comfyui PATH or COMFYUI_PATH) or when this folder lies in its custom_nodes;
@@ -28,7 +29,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 
 import environment  # noqa: E402  (needs the version checked above)
 
-EXTRAS = {"run": ("fast",), "table": ("fast",), "node": ("fast", "cluster"), "ui": ("fast",), "setup": ("fast",), "ablate": ("fast",),
+EXTRAS = {"run": ("fast",), "table": ("fast",), "node": ("fast", "cluster"), "ui": ("fast",), "setup": ("fast",), "ablate": ("fast",), "evaluate": ("fast",),
           "test": ("fast", "test", "train", "metrics", "cluster"), "train": ("fast", "train")}  # the same in all but the rare ones, so that one set-up serves
 
 
