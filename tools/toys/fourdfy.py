@@ -1,0 +1,94 @@
+"""4D-fy on the toy scene: three stages of three terms, and rows that take something away (specification 4.2)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from bloom4d.models.fields.density import DEMO_BLOB
+from bloom4d.models.fields.hash_field import HashField, HashFieldConfig
+from bloom4d.models.fields.hash_grid import HashGridConfig
+from bloom4d.models.fields.single_grid import SingleGridConfig, SingleGridField
+from bloom4d.models.guidance.regularisers import Regularisers
+from bloom4d.models.guidance.schedules import Schedule
+from bloom4d.models.optimize.scene import Scene
+from bloom4d.models.optimize.stages import STILL_ROLES, LearningRates, Stage
+
+from .common import GRID, Expected, finish, priors, seen, terms
+from .scores import scores
+
+TITLE = "4D-fy"
+ABOUT = (
+    "Hybrid score distillation with exact priors. The 3D term knows the object from every side at some instant, soft and pale, and does not hear the time. "
+    "The image term knows sharp pictures, mostly from the front, and hears nothing. The video term knows soft videos, mostly from the front, hears the time, and alone trains motion. "
+    "24 pixels, 80 + 80 + 320 steps, grids of four levels."
+)
+STEPS = (80, 80, 320)
+SPLIT = HashFieldConfig(
+    static=HashGridConfig(dimensions=3, **GRID), dynamic=HashGridConfig(dimensions=4, **GRID, time_ratio=0.5, time_cap=6), hidden=16, blob=DEMO_BLOB,
+)  # fmt: skip
+SINGLE = SingleGridConfig(grid=HashGridConfig(dimensions=4, **{**GRID, "log2_table": 13}, time_ratio=0.5, time_cap=6), hidden=16, blob=DEMO_BLOB)  # as many numbers as both
+
+
+@dataclass(frozen=True)
+class Row:
+    """Shares of (views, pictures, videos) in each stage; a stage that is None is left out and its steps go to the last one."""
+
+    about: str
+    stages: tuple[tuple[float, float, float] | None, ...] = ((1, 0, 0), (0.5, 0.5, 0), (0.5, 0.25, 0.25))
+    single_grid: bool = False
+
+
+FULL = Row("three stages: views; views and pictures; views, pictures and videos")
+ROWS = {
+    "full": FULL,
+    "no 3D": Row("no views in any stage", ((0, 1, 0), (0, 1, 0), (0, 0.5, 0.5))),
+    "no image": Row("no pictures in any stage", ((1, 0, 0), (1, 0, 0), (0.67, 0, 0.33))),
+    "no video": Row("nothing trains motion", ((1, 0, 0), (0.5, 0.5, 0), (0.67, 0.33, 0))),
+    "no 3D and no image": Row("videos alone, from the initial ball, with the steps of all stages", (None, None, (0, 0, 1))),
+    "no hybrid": replace(FULL, about="videos alone in stage 3", stages=(*FULL.stages[:2], (0, 0, 1))),
+    "single grid": replace(FULL, about="one 4D grid with as many numbers", single_grid=True),
+    "single stage": replace(FULL, about="the last stage alone, with the steps of all", stages=(None, None, FULL.stages[2])),
+}
+EXPECTED = (
+    Expected("no 3D", "multi-face", "up"),
+    Expected("no 3D", "back PSNR", "down"),
+    Expected("no image", "sharpness", "down"),
+    Expected("no video", "motion", "down"),
+    Expected("no 3D and no image", "sharpness", "down"),
+    Expected("no 3D and no image", "back PSNR", "down"),
+    Expected("no hybrid", "sharpness", "down"),
+    Expected("single grid", "PSNR", "down"),
+    Expected("single stage", "PSNR", "down"),
+)
+
+
+def make(name: str, seed: int, steps: tuple[int, ...] = STEPS):
+    """Pictures and scores of a row."""
+    row, judges = ROWS[name], priors()
+    draws = torch.Generator().manual_seed(seed)
+    scene = Scene(SingleGridField(SINGLE, draws) if row.single_grid else HashField(SPLIT, draws))
+    left_out = sum(count for count, share in zip(steps, row.stages) if share is None)
+    for number, share in enumerate(row.stages):
+        if share is not None:
+            length = steps[number] + (left_out if number == len(row.stages) - 1 else 0)
+            scene = finish(scene, stage(number, share, row), judges, length, seed)
+    pictures = seen(scene.field)
+    return pictures, scores(pictures)
+
+
+def stage(number: int, share: tuple[float, float, float], row: Row) -> Stage:
+    """Stage 0, 1 or 2 with these shares; the static grid slows down in the last one, as the paper has it."""
+    last = number == 2
+    known = terms((0.0, 1.0) if last else (0.5, 0.5), 0.6 if number == 0 else 0.05, 0.4)
+    used = [(term, probability) for term, probability in zip(known.values(), share) if probability]
+    if row.single_grid:
+        used = [(replace(term, trains=STILL_ROLES), probability) for term, probability in used]
+    total = sum(probability for _, probability in used)
+    slow = last and any(row.stages[:2]) and not row.single_grid
+    return Stage(
+        tuple(term for term, _ in used),
+        tuple(probability / total for _, probability in used),
+        name=f"stage {number + 1}",
+        rates=LearningRates(static=0.003 if slow else 0.03, dynamic=0.02 if last else 0.0, decoder=0.005, background=0.0),
+        regularisers=Regularisers(opaque=Schedule(0.0, 5.0, 0.0, 0.5)),
+    )
