@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import interrupt
+import presets
 import show
 import workflow
 from results import files_of, inside
@@ -29,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("workflow", nargs="?", default=DEFAULT, help=f"path or name of an API-format workflow (default {DEFAULT})")
     parser.add_argument("--prompt", help='text for the node titled "Prompt"')
     parser.add_argument("--seed", type=int, help="seed for every node that has one")
+    parser.add_argument("--preset", action="append", default=[], metavar="NAME", help="values that the workflow brings under this name; repeatable, before --set")
     parser.add_argument("--set", action="append", default=[], metavar="TITLE.INPUT=VALUE", help="change one value; repeatable")
     parser.add_argument("--out", type=Path, default=Path("output"), help="folder for copies of the results (default output/)")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="run every row of a .txt, .csv or .jsonl file; finished rows are skipped")
@@ -48,6 +50,8 @@ def read_workflow(options: argparse.Namespace) -> dict:
         workflow.set_prompt(prompt, options.prompt)
     if options.seed is not None:
         workflow.set_seed(prompt, options.seed)
+    if options.preset:
+        presets.apply(prompt, options.preset, presets.of_workflow(options.workflow))
     for assignment in options.set:
         workflow.change(prompt, assignment)
     return prompt

@@ -18,6 +18,8 @@ import browser  # noqa: E402
 import host  # noqa: E402
 import real_host  # noqa: E402
 from graphs.layout import arrange  # noqa: E402
+from graphs.presets import PRESETS  # noqa: E402
+from presets import by_node  # noqa: E402
 from graphs.shipped import GRAPHS  # noqa: E402
 
 SEEDS_STAY = """() => window.app.rootGraph.nodes.forEach(node => node.widgets?.forEach(widget => {
@@ -60,6 +62,8 @@ def write(page, name: str):
     graph = GRAPHS[name]()
     prompt, workflow = serialised(page, graph)
     workflow = without_names(arrange(workflow, graph, versions(page)))
+    if name in PRESETS:
+        workflow["extra"]["bloom4d_presets"] = by_node(prompt, PRESETS[name])
     again = canonical(browser.to_api(page, workflow))
     assert again == prompt, f"{name}: the browser's format does not queue the same prompt"
     for path, content in ((ROOT / "workflows" / "api" / f"{name}.json", prompt), (ROOT / "workflows" / f"{name}.json", workflow)):

@@ -1,5 +1,6 @@
 // The only script of the pack that the browser imports by itself: colours of our links, texts that our nodes
-// return, the reason of a failed node as a toast, and the place of the 4D viewer, which is loaded when a node needs it.
+// return, the reason of a failed node as a toast, the presets of a graph in the canvas menu, and the place of the
+// 4D viewer, which is loaded when a node needs it.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
@@ -114,8 +115,18 @@ function clearTexts() {
   }
 }
 
+/** What a right click on the canvas offers for a graph that carries presets. */
+function presetItems() {
+  const presets = Object.entries(app.rootGraph?.extra?.bloom4d_presets ?? {});
+  if (!presets.length) return [];
+  const use = (name) => () => import(`./presets.mjs?v=${VERSION}`).then((presets) => presets.use(app, name));
+  const options = presets.map(([name, { about }]) => ({ content: name, title: about, callback: use(name) }));
+  return [null, { content: "Bloom4D presets", has_submenu: true, submenu: { options } }];
+}
+
 app.registerExtension({
   name: "bloom4d",
+  getCanvasMenuItems: presetItems,
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!OURS.test(nodeData.name)) return;
     const before = nodeType.prototype.onExecuted;
