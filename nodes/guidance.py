@@ -13,6 +13,7 @@ from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
 from .cameras import number
 from .host.drawing import DrawingPrior
 from .host.identity import identify
+from .host.slots import check_slot, clip_frames, slot_notes, takes_clips
 from .sockets import CAMERAS_4D, GUIDANCE_4D
 
 CATEGORY = "4d/guidance"
@@ -54,13 +55,15 @@ class PriorSource:
     tells: tuple[str, ...] = TOLD[EVERYTHING]
     unconditional: list | None = None  # the empty prompt of Perp-Neg, beside which the negatives are prompts of their own
     directed_negatives: tuple[list, ...] = ()  # front, back, overhead
+    frames: int = 0  # pictures of a clip for a video MODEL; 0: all of a call
+    remarks: tuple[str, ...] = ()  # what there is to say about the MODEL in its place
 
     def open(self) -> DrawingPrior:
         """A context manager that gives the model back to the host."""
         size = (self.size, self.size) if self.size else None
         plain = self.unconditional is None
         empty, negatives = (self.negative, ()) if plain else (self.unconditional, (self.negative, *self.directed_negatives))
-        return DrawingPrior(self.model, self.vae, self.positives, empty, size, self.tells, self.one_at_a_time, negatives=negatives)
+        return DrawingPrior(self.model, self.vae, self.positives, empty, size, self.tells, self.one_at_a_time, negatives=negatives, frames=self.frames)
 
     def devices(self) -> tuple[torch.device, torch.device]:
         """Where the MODEL and its VAE compute: the host's choice, or that of its Select Device nodes."""
@@ -72,13 +75,14 @@ class PriorSource:
         return f"{type(self.model.model).__name__} on {model}, its VAE on {vae}"
 
     def notes(self) -> list[str]:
-        """What the text encoder had to say about the prompts, each once."""
-        return list(dict.fromkeys(entry[1]["bloom4d_note"] for text in self.positives for entry in text if "bloom4d_note" in entry[1]))
+        """What there is to say about the MODEL, and what the text encoder had to say about the prompts, each once."""
+        return list(dict.fromkeys([*self.remarks, *(entry[1]["bloom4d_note"] for text in self.positives for entry in text if "bloom4d_note" in entry[1])]))
 
     def identity(self) -> str:
         """A fingerprint of weights, patches, prompts, picture size and of what the model is told."""
         texts = (self.positives, self.negative, self.unconditional, self.directed_negatives)
-        return identify(self.model, self.vae.patcher, *texts, self.size, self.tells)
+        clips = [self.frames] if takes_clips(self.model) else []
+        return identify(self.model, self.vae.patcher, *texts, self.size, self.tells, *clips)
 
 
 @dataclass(frozen=True)
@@ -189,17 +193,20 @@ def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
         weight=constant(values["weight"]),
         trains=ROLES if values["train_motion"] else STILL_ROLES,
     )
-    return Guidance(term, prior_source(values))
+    return Guidance(term, prior_source(kind, values))
 
 
-def prior_source(values: dict) -> PriorSource:
-    """The prior of a guidance node's inputs; ValueError without random cameras."""
+def prior_source(slot: str, values: dict) -> PriorSource:
+    """The prior of a guidance node's inputs in its place (`host.slots`); ValueError without random cameras, or for a MODEL that does not belong there."""
     if not hasattr(values["cameras"], "sample"):
         raise ValueError("Guidance draws new cameras at every step: connect a Camera Sampler, not a Camera Path.")
     plain = values["positive"]
     directions = [values.get(f"positive_{name}") for name in ("front", "back", "overhead")]
     positives = (plain, *(plain if text is None else text for text in directions)) if any(text is not None for text in directions) else (plain,)
-    return PriorSource(values["model"], values["vae"], positives, values["negative"], values.get("save_memory", False), values["model_size"], TOLD[values.get("told", EVERYTHING)])
+    model, cameras = values["model"], values["cameras"]
+    check_slot(slot, model, cameras, values["scenes"])
+    place = {"frames": clip_frames(slot, cameras), "remarks": tuple(slot_notes(slot, model, cameras))}
+    return PriorSource(model, values["vae"], positives, values["negative"], values.get("save_memory", False), values["model_size"], TOLD[values.get("told", EVERYTHING)], **place)
 
 
 class Bloom4DSDSGuidance(io.ComfyNode):

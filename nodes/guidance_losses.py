@@ -188,7 +188,7 @@ class Bloom4DVideoRefinementLoss(io.ComfyNode):
             every=every,
             begin=begin,
         )
-        return io.NodeOutput(Guidance(term, prior_source(values)))
+        return io.NodeOutput(Guidance(term, prior_source("video", values)))
 
 
 NODES = [Bloom4DPerpNeg, Bloom4DReferenceViewLoss, Bloom4DVideoRefinementLoss]

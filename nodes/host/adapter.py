@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
 from .conditions import VIEW_TELLS, check_latent_shape
-from .encode import accepts_alpha, check_vae, encode_with_gradient
+from .encode import accepts_alpha, check_vae, encode_with_gradient, held, is_video_vae
 from .inference import ordinary
 from .score import ScoreSession
 
@@ -20,8 +20,10 @@ SIZES = {
 }  # fmt: skip
 """Height and width that the host's model classes were trained at; 64 x 64 latents for any other."""
 
-DISCRETE_GUIDANCE, CONTINUOUS_GUIDANCE = 50.0, 7.5
-"""Guidance of models that do not say: eps and v UNets (MVDream's 50), and continuous or flow models (our choice)."""
+DISCRETE_GUIDANCE, CONTINUOUS_GUIDANCE, DISTILLED_GUIDANCE = 50.0, 7.5, 1.0
+"""Guidance of models that do not say: eps and v UNets (MVDream's 50), continuous or flow models (our choice), and models into
+which guidance was distilled: Flux and HunyuanVideo hear its strength from Flux Guidance on their prompt."""
+DISTILLED = {"Flux", "FluxSchnell"}
 
 PERCENT_RANGE = (0.001, 0.999)
 """Schedules are finite inside; at 0 the host answers a stand-in for infinity."""
@@ -32,10 +34,16 @@ def model_defaults(model) -> dict:
     told = getattr(model.model, "bloom4d_defaults", {})
     discrete = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.ModelSamplingDiscrete)
     size = told.get("size") or _class_size(model)
+    guidance = DISTILLED_GUIDANCE if _is_distilled(model) else DISCRETE_GUIDANCE if discrete else CONTINUOUS_GUIDANCE
     return {
-        "guidance": float(told.get("guidance", DISCRETE_GUIDANCE if discrete else CONTINUOUS_GUIDANCE)),
+        "guidance": float(told.get("guidance", guidance)),
         "size": (size, size) if isinstance(size, int) else tuple(size),
     }
+
+
+def _is_distilled(model) -> bool:
+    config = model.model.model_config
+    return bool(config.unet_config.get("guidance_embed")) or bool(DISTILLED & {kind.__name__ for kind in type(config).__mro__})
 
 
 def _class_size(model) -> tuple[int, int]:
@@ -51,7 +59,8 @@ class HostPrior:
     `positives` are the encoded prompts in the order of `models.guidance.directions.DIRECTIONS`, the plain one first; one is
     enough. `size` (height, width) overrides the model's own. `tells`: which of camera and time the model hears of.
     `one_at_a_time` bounds the memory of encoding to one picture's graph (exact). `negatives` are Perp-Neg's, in the same order
-    as `positives`, beside which `negative` is the empty prompt.
+    as `positives`, beside which `negative` is the empty prompt. `frames`: how many consecutive pictures are one clip of a video
+    model; 0 makes all pictures of a call one clip.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class HostPrior:
         one_at_a_time: bool = False,
         seed: int = 0,
         negatives: Sequence[list] = (),
+        frames: int = 0,
     ):
         check_vae(vae)
         defaults = model_defaults(model)
@@ -74,7 +84,7 @@ class HostPrior:
         directed = max(len(positives), len(negatives))
         plain, *directions = _for_all(positives, directed)
         self.session = ScoreSession(model, plain, negative, directions=directions, seed=seed, beside=_for_all(negatives, directed))
-        self.model, self.vae, self.tells, self.one_at_a_time = model, vae, tuple(tells), one_at_a_time
+        self.model, self.vae, self.tells, self.one_at_a_time, self.frames = model, vae, tuple(tells), one_at_a_time, frames
         self._space = model.get_model_object("latent_format")
         self._check_codec()
         self._check_size()
@@ -95,16 +105,14 @@ class HostPrior:
         return self.model.get_model_object("model_sampling")
 
     def encode(self, rgb: Tensor, alpha: Tensor | None = None) -> Tensor:
-        """Latents in the model's space, differentiable: (B, C, h, w), or (1, C, B, h, w) of a video model.
+        """Latents in the model's space, differentiable: (B, C, h, w), or (clips, C, F, h, w) of a video model.
 
         rgb (B, H, W, 3) premultiplied in [0, 1], alpha (B, H, W). Without `accepts_alpha` composite before; alpha is then not
         read. Pictures of another size are resized to `native_size` (bilinear, no antialiasing).
         """
         picture = rgb if alpha is None or not self.accepts_alpha else torch.cat([rgb, alpha[..., None]], dim=-1)
         picture = self._resize(picture)
-        latents = encode_with_gradient(self.vae, picture[..., :3], picture[..., 3] if picture.shape[-1] == 4 else None, self.one_at_a_time)
-        if self._space.latent_dimensions == 3 and latents.ndim == 4:
-            latents = latents.movedim(0, 1)[None]  # a picture VAE under a video model: frames become its time axis
+        latents = self._clips(picture) if self._space.latent_dimensions == 3 else self._encode(picture)
         check_latent_shape(self.model, latents.shape)
         return self._into_model_space(latents)
 
@@ -117,7 +125,7 @@ class HostPrior:
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(a, b) of z = a x0 + b eps, both shaped as sigma (B,); read off the host's own noising, so right for every kind."""
         one, zero = torch.ones(len(sigma), 1).to(sigma), torch.zeros(len(sigma), 1).to(sigma)
-        a, b = (self.sampling.noise_scaling(sigma, noise, x0).reshape(sigma.shape) for noise, x0 in ((zero, one), (one, zero)))
+        a, b = (self.add_noise(x0, noise, sigma).reshape(sigma.shape) for noise, x0 in ((zero, one), (one, zero)))
         return a, b
 
     def vp_alpha_bar(self, sigma: Tensor) -> Tensor:
@@ -126,8 +134,12 @@ class HostPrior:
         return a**2 / (a**2 + b**2)
 
     def add_noise(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """The host's noise_scaling; neither input is changed."""
-        return self.sampling.noise_scaling(sigma.to(x0), noise.clone(), x0)
+        """The host's noise_scaling in the form that the MODEL takes; neither input is changed."""
+        noised = self.sampling.noise_scaling(sigma.to(x0), noise.clone(), x0)
+        if not isinstance(self.sampling, comfy.model_sampling.V_PREDICTION_DDPM):
+            return noised
+        norm = (1.0 + sigma.to(x0) ** 2).sqrt()  # CogVideoX takes and answers the variance preserving form, and is noised in the exploding one
+        return noised / norm.reshape(-1, *[1] * (x0.ndim - 1))
 
     def denoise(
         self, z: Tensor, sigma: Tensor, cameras: Cameras | None = None, text: Sequence[int] | None = None, unconditional: bool = True
@@ -152,6 +164,18 @@ class HostPrior:
         if text is not None and z.ndim == 5:
             text = text[:: max(len(text) // z.shape[0], 1)]
         self.session.set_text(text if len(self.session.texts) > 1 else None)
+
+    def _encode(self, picture: Tensor) -> Tensor:
+        return encode_with_gradient(self.vae, picture[..., :3], picture[..., 3] if picture.shape[-1] == 4 else None, self.one_at_a_time)
+
+    def _clips(self, picture: Tensor) -> Tensor:
+        """Pictures (clips * F, H, W, 3 or 4) as latents (clips, C, F', h, w); a picture VAE's frames become the time axis."""
+        frames = self.frames or len(picture)
+        if is_video_vae(self.vae):
+            return torch.cat([self._encode(held(clip, self.vae)) for clip in picture.split(frames)])
+        latents = self._encode(picture)
+        latents = latents if latents.ndim == 4 else latents.squeeze(2)  # a picture VAE with a time axis of its own
+        return latents.unflatten(0, (-1, frames)).movedim(2, 1)
 
     def _resize(self, picture: Tensor) -> Tensor:
         if tuple(picture.shape[1:3]) == self.native_size:

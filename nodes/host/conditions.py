@@ -96,8 +96,8 @@ def view_keys(cameras: Cameras, tells: Sequence[str] = VIEW_TELLS) -> dict:
 
 
 def reads_views(model) -> bool:
-    """Whether the model may read the pack's keys: any class that is not the host's own may."""
-    return any(not kind.__module__.startswith(("comfy.", "torch.", "builtins")) for kind in type(model).__mro__)
+    """Whether the model may read the pack's keys: any class that is not the host's own may, unless it says `bloom4d_views = False`."""
+    return getattr(model, "bloom4d_views", True) and any(not kind.__module__.startswith(("comfy.", "torch.", "builtins")) for kind in type(model).__mro__)
 
 
 class Texts:

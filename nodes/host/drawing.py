@@ -27,6 +27,8 @@ class DrawingPrior(HostPrior):
                     pictures = vae.first_stage_model.decode_rgba(space.to(vae.device, vae.vae_dtype)).movedim(1, -1)
             else:
                 pictures = vae.decode(space)
-                pictures = pictures.reshape(-1, *pictures.shape[-3:])  # a video VAE keeps its batch
+                if pictures.ndim == 5:  # a video VAE keeps its batch, and what `held` has added
+                    pictures = pictures[:, : self.frames or None]
+                pictures = pictures.reshape(-1, *pictures.shape[-3:])
         pictures = pictures.to(device, torch.float32).clone()
         return pictures[..., :3], pictures[..., 3] if self.accepts_alpha else torch.ones_like(pictures[..., 0])

@@ -68,6 +68,26 @@ def check_vae(vae):
         )
 
 
+def is_video_vae(vae) -> bool:
+    """Whether the VAE takes a clip as one sample."""
+    return vae.latent_dim == 3 and not vae.not_video
+
+
+def held(clip: Tensor, vae) -> Tensor:
+    """A clip (F, H, W, C) whose last frame is held until the VAE takes all of it.
+
+    Causal VAEs take 1 + k n frames and drop the rest without a word, so that the dropped ones would get no gradient: of 16
+    frames Wan's would see 13. Here it gets 17.
+    """
+    compress = vae.downscale_ratio[0] if isinstance(vae.downscale_ratio, (tuple, list)) else None
+    if not callable(compress):
+        return clip
+    length = len(clip)
+    while compress(length) == compress(length - 1):
+        length += 1
+    return torch.cat([clip, clip[-1:].expand(length - len(clip), -1, -1, -1)]) if length > len(clip) else clip
+
+
 def encode_with_gradient(vae, rgb: Tensor, alpha: Tensor | None = None, one_at_a_time: bool = False) -> Tensor:
     """Latents of pictures, differentiable, equal to `vae.encode`; call it outside inference mode.
 

@@ -50,9 +50,13 @@ class Pixels(comfy.latent_formats.LatentFormat):
 class ZeroscopeModel(comfy.model_base.BaseModel):
     """The 3D UNet of Zeroscope and ModelScope."""
 
+    bloom4d_views = False
+
 
 class DeepFloydModel(comfy.model_base.BaseModel):
     """The pixel UNet of DeepFloyd IF, stage I."""
+
+    bloom4d_views = False
 
 
 @dataclass(frozen=True)
