@@ -12,7 +12,7 @@ from . import replacements
 from .host.paths import MODEL_FOLDER, register_model_folder
 from .host.provenance import mark_prompt
 
-MODULES = ("environment", "prior", "multi_view_priors", "field", "gaussian_field", "deformable", "cameras", "render", "guidance", "guidance_losses", "optimize", "files", "procedural", "keying", "metrics", "gaussians", "gaussian_tools", "distil_gaussians", "toy_motion", "viewer", "exports", "imports", "construct", "foreign_priors")
+MODULES = ("environment", "prior", "multi_view_priors", "field", "gaussian_field", "deformable", "cameras", "render", "guidance", "guidance_vsd", "guidance_losses", "optimize", "files", "procedural", "keying", "metrics", "gaussians", "gaussian_tools", "distil_gaussians", "toy_motion", "viewer", "exports", "imports", "construct", "foreign_priors")
 
 
 class Bloom4DExtension(ComfyExtension):

@@ -1,5 +1,6 @@
 """Guidance terms: a prior, what it looks at, and how its opinion becomes a gradient."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,18 +61,22 @@ class PriorSource:
 
     def open(self) -> DrawingPrior:
         """A context manager that gives the model back to the host."""
+        return self.opened(DrawingPrior)
+
+    def opened(self, kind: Callable) -> DrawingPrior:
+        """A prior of `kind`, which takes what `DrawingPrior` takes."""
         size = (self.size, self.size) if self.size else None
         plain = self.unconditional is None
         empty, negatives = (self.negative, ()) if plain else (self.unconditional, (self.negative, *self.directed_negatives))
-        return DrawingPrior(self.model, self.vae, self.positives, empty, size, self.tells, self.one_at_a_time, negatives=negatives, frames=self.frames)
+        return kind(self.model, self.vae, self.positives, empty, size, self.tells, self.one_at_a_time, negatives=negatives, frames=self.frames)
 
-    def devices(self) -> tuple[torch.device, torch.device]:
+    def devices(self) -> tuple[torch.device, ...]:
         """Where the MODEL and its VAE compute: the host's choice, or that of its Select Device nodes."""
         return self.model.load_device, self.vae.device
 
     def place(self) -> str:
         """The same in words."""
-        model, vae = self.devices()
+        model, vae, *_ = self.devices()
         return f"{type(self.model.model).__name__} on {model}, its VAE on {vae}"
 
     def notes(self) -> list[str]:

@@ -5,7 +5,7 @@ rescaling and sharing of noise levels. The prior's Jacobian is left out by defin
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -156,16 +156,18 @@ def _frames(latents: Tensor, cameras: Cameras) -> int:
 
 
 def distillation_gradient(
-    x0: Tensor, noise: Tensor, sigma: Tensor, prior: Prior, cameras: Cameras, config: Distillation, following: Sequence[Tensor] = ()
+    x0: Tensor, noise: Tensor, sigma: Tensor, prior: Prior, cameras: Cameras, config: Distillation, following: Sequence[Tensor] = (),
+    own: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(g, guided estimate) on latents `x0` for given noise and levels; nothing here keeps a graph.
 
-    `following`: the further levels of a path, each like `sigma`; the estimate is then its end.
+    `following`: the further levels of a path, each like `sigma`; the estimate is then its end. `own` (z, sigma) is what stands
+    for the pictures in place of `x0`: the estimate of a model of them (variational score distillation).
     """
     a, b = prior.coefficients(sigma)
     z = prior.add_noise(x0, noise, sigma)
     denoised = denoised_along(z, [sigma, *following], prior, lambda at, level: estimated(at, level, prior, cameras, config))
-    gradient = per_item(gradient_scale(config.weighting, a, b), x0) * (x0 - denoised)
+    gradient = per_item(gradient_scale(config.weighting, a, b), x0) * ((x0 if own is None else own(z, sigma)) - denoised)
     return clipped(amplified(gradient, config.motion, _frames(x0, cameras)), config.clip), denoised
 
 
@@ -180,11 +182,13 @@ def draw_levels(config: Distillation, cameras: Cameras, latents: int, step: int,
 
 
 def distill(
-    rgb: Tensor, alpha: Tensor, cameras: Cameras, prior: Prior, config: Distillation, step: int, steps: int, generator: torch.Generator
+    rgb: Tensor, alpha: Tensor, cameras: Cameras, prior: Prior, config: Distillation, step: int, steps: int, generator: torch.Generator,
+    own: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Outcome:
     """One term's loss on pictures, with d loss / d latents = g / B: premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both with gradients.
 
     A prior without alpha expects pictures that are already composited. Levels are drawn before noise, both from `generator`.
+    `own`: see `distillation_gradient`.
     """
     latents = prior.encode(rgb, alpha)
     x0 = latents.detach()
@@ -192,7 +196,7 @@ def distill(
     noise = torch.randn(x0.shape, generator=generator, dtype=torch.float32).to(x0)
     sigma, *following = (value.to(x0.device) for value in path(levels, config.denoising_steps, prior))
     draws = [noise, -noise] if config.antithetic else [noise]
-    gradients, estimates = zip(*(distillation_gradient(x0, draw, sigma, prior, cameras, config, following) for draw in draws))
+    gradients, estimates = zip(*(distillation_gradient(x0, draw, sigma, prior, cameras, config, following, own) for draw in draws))
     kept = config.kept(cameras)
     gradient, bad = _usable(sum(gradients) / len(draws), None if kept is None else kept[:: len(cameras) // x0.shape[0]])
     loss = surrogate_loss(latents, gradient)
@@ -200,7 +204,7 @@ def distill(
         pictures = torch.cat([rgb, alpha[..., None]], dim=-1) if prior.accepts_alpha else rgb
         squared, spoiled = decoded_loss(at_native_size(pictures, prior.native_size), estimates, prior, kept)
         loss, bad = loss + config.decoded * squared / x0.shape[0], bad + spoiled
-    return Outcome(loss, float(levels.mean()), float(gradient.norm()), bad, sum(estimates) / len(draws))
+    return Outcome(loss, float(levels.mean()), float(gradient.norm()), bad, sum(estimates) / len(draws), x0)
 
 
 def _usable(gradient: Tensor, kept: Tensor | None) -> tuple[Tensor, int]:

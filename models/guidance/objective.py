@@ -29,9 +29,7 @@ class Pictures:
         """rgb (B, H, W, 3) and alpha (B, H, W) as the prior's encoder takes them: premultiplied, or composited and opaque."""
         if prior.accepts_alpha:
             return self.views.rgb, self.views.opacity
-        backdrop = getattr(prior, "backdrop", None)  # a model trained on white alone says so
-        rgb = self.composited if backdrop is None else self.views.over(torch.full_like(self.views.rgb[:1, :1, :1], backdrop))
-        return rgb, self.views.opacity.new_ones(self.views.opacity.shape)
+        return self.composited, self.views.opacity.new_ones(self.views.opacity.shape)
 
 
 @contextmanager
@@ -62,6 +60,7 @@ class Outcome:
     gradient_norm: float = float("nan")  # of the latent gradient, over the whole batch
     non_finite: int = 0  # entries of the gradient that were set to 0, or all of them
     denoised: Tensor | None = None  # the prior's estimate in its own space, no gradient
+    latents: Tensor | None = None  # the pictures in that space, no gradient
     learning: Tensor | None = None  # scalar: loss of the judge's own learner, with a graph to its parameters alone
 
 

@@ -1,4 +1,4 @@
-"""Scenes as files: one .safetensors with the field's parameters, its configuration and the history of its stages."""
+"""Scenes as files: one .safetensors with the field's parameters, its configuration, the history of its stages and what their terms learned."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +39,10 @@ def save_scene(scene: Scene, path: Path, provenance: Provenance = Provenance()) 
     tensors = {f"field.{name}": value for name, value in scene.field.state_dict().items()}
     for index, history in enumerate(scene.history):
         tensors |= {f"history.{index}.{name}": value for name, value in history.tensors().items()}
+    for index, values in enumerate(scene.learned.values()):
+        tensors |= {f"learned.{index}.{name}": value for name, value in values.items()}
     stages = [history.describe() for history in scene.history]
-    document = {"format": FORMAT, "version": VERSION, "field": describe_field(scene.field), "stages": stages}
+    document = {"format": FORMAT, "version": VERSION, "field": describe_field(scene.field), "stages": stages, "learned": list(scene.learned)}
     try:
         write_tensors(path, tensors, provenance.metadata(document))
     except (OSError, safetensors.SafetensorError) as error:
@@ -54,10 +56,10 @@ def load_scene(path: Path) -> Scene:
     except ValueError as error:
         raise ValueError(f"{error}. It may be truncated: save the field again, or load another file.") from None
     document = _document(metadata, path)
-    state = {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
+    state = _under(tensors, "field.")
     try:
         field = build_field(document.get("field"), state, path)
-        return Scene(field.requires_grad_(False), _histories(document.get("stages"), tensors))
+        return Scene(field.requires_grad_(False), _histories(document.get("stages"), tensors), _learned(document.get("learned", []), tensors))
     except ValueError as error:
         raise ValueError(f'"{path.name}" is a damaged field: {error}. Save the field again, or load another file.') from None
 
@@ -108,5 +110,21 @@ def _document(metadata: dict[str, str], path: Path) -> dict:
 def _histories(descriptions, tensors: dict[str, Tensor]) -> tuple[StageHistory, ...]:
     if not isinstance(descriptions, list):
         raise ValueError("its list of stages is missing")
-    parts = [{name.removeprefix(f"history.{index}."): value for name, value in tensors.items() if name.startswith(f"history.{index}.")} for index in range(len(descriptions))]
-    return tuple(StageHistory.restore(description, part) for description, part in zip(descriptions, parts))
+    return tuple(StageHistory.restore(description, _under(tensors, f"history.{index}.")) for index, description in enumerate(descriptions))
+
+
+def _learned(terms, tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """What terms learned beside the field, by their names; files of before have none."""
+    if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms) or len(set(terms)) != len(terms):
+        raise ValueError(f"its list of learning terms is {shown(terms)}, different names are needed")
+    found = {term: _under(tensors, f"learned.{index}.") for index, term in enumerate(terms)}
+    for term, values in found.items():
+        if not values or not all(value.is_floating_point() for value in values.values()):
+            raise ValueError(f"what its term {shown(term)} learned is missing or holds no numbers with a fraction")
+    if sum(map(len, found.values())) != len(_under(tensors, "learned.")):
+        raise ValueError("it holds what a term learned that its description does not name")
+    return found
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

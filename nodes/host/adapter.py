@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
-from . import zero123
 from .conditions import VIEW_TELLS, check_latent_shape
 from .encode import accepts_alpha, check_vae, encode_with_gradient, held, is_video_vae
 from .inference import ordinary
@@ -26,16 +25,13 @@ DISCRETE_GUIDANCE, CONTINUOUS_GUIDANCE, DISTILLED_GUIDANCE = 50.0, 7.5, 1.0
 which guidance was distilled: Flux and HunyuanVideo hear its strength from Flux Guidance on their prompt."""
 DISTILLED = {"Flux", "FluxSchnell"}
 
-CLASSES = {"Stable_Zero123": zero123.DEFAULTS}
-"""What the host's own classes would say in `bloom4d_defaults`."""
-
 PERCENT_RANGE = (0.001, 0.999)
 """Schedules are finite inside; at 0 the host answers a stand-in for infinity."""
 
 
 def model_defaults(model) -> dict:
     """guidance and (height, width) of a MODEL: what its model object says in `bloom4d_defaults`, else by its class."""
-    told = _told(model)
+    told = getattr(model.model, "bloom4d_defaults", {})
     discrete = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.ModelSamplingDiscrete)
     size = told.get("size") or _class_size(model)
     guidance = DISTILLED_GUIDANCE if _is_distilled(model) else DISCRETE_GUIDANCE if discrete else CONTINUOUS_GUIDANCE
@@ -50,15 +46,18 @@ def _is_distilled(model) -> bool:
     return bool(config.unet_config.get("guidance_embed")) or bool(DISTILLED & {kind.__name__ for kind in type(config).__mro__})
 
 
-def _told(model) -> dict:
-    return getattr(model.model, "bloom4d_defaults", CLASSES.get(type(model.model).__name__, {}))
-
-
 def _class_size(model) -> tuple[int, int]:
     names = [kind.__name__ for kind in type(model.model.model_config).__mro__]
     known = next((SIZES[name] for name in names if name in SIZES), None)
     side = 64 * model.get_model_object("latent_format").spacial_downscale_ratio
     return known or (side, side)
+
+
+def noise_levels(sampling, percent: Tensor) -> Tensor:
+    """Levels of a host noise schedule, float32, shaped like `percent`: 0 the noisiest, 1 clean; finite everywhere."""
+    percent = torch.as_tensor(percent, dtype=torch.float64).clamp(*PERCENT_RANGE)
+    levels = [float(sampling.percent_to_sigma(value)) for value in percent.flatten().tolist()]
+    return torch.tensor(levels, dtype=torch.float32, device=percent.device).reshape(percent.shape)
 
 
 class HostPrior:
@@ -88,7 +87,6 @@ class HostPrior:
         defaults = model_defaults(model)
         self.native_size = defaults["size"] if size is None else tuple(size)
         self.default_guidance = defaults["guidance"]
-        self.backdrop = _told(model).get("backdrop")
         self.accepts_alpha = accepts_alpha(vae)
         directed = max(len(positives), len(negatives))
         plain, *directions = _for_all(positives, directed)
@@ -127,9 +125,7 @@ class HostPrior:
 
     def sigma_at(self, percent: Tensor) -> Tensor:
         """Noise levels, float32, shaped like `percent`: 0 the noisiest, 1 clean; finite everywhere."""
-        percent = torch.as_tensor(percent, dtype=torch.float64).clamp(*PERCENT_RANGE)
-        levels = [float(self.sampling.percent_to_sigma(value)) for value in percent.flatten().tolist()]
-        return torch.tensor(levels, dtype=torch.float32, device=percent.device).reshape(percent.shape)
+        return noise_levels(self.sampling, percent)
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(a, b) of z = a x0 + b eps, both shaped as sigma (B,); read off the host's own noising, so right for every kind."""

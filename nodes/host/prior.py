@@ -68,7 +68,7 @@ class JointUNet(UNetModel):
             if (height, width) not in biases:
                 biases[height, width] = joint_attention_bias(extra["n_heads"], frames, height, width, size[0], scenes).to(q)
             joined = (part.reshape(-1, frames * part.shape[1], part.shape[2]) for part in (q, k, v))
-            out = optimized_attention_masked(*joined, extra["n_heads"], biases[height, width])
+            out = optimized_attention_masked(*joined, extra["n_heads"], biases[height, width], transformer_options=extra)
             return out.reshape(q.shape)
 
         replaced = dict(options.get("patches_replace", {}))
