@@ -67,6 +67,7 @@ class Bloom4DStage(io.ComfyNode):
                 number("weight_decay", 0.0, 0, 1, 1e-4, "AdamW's weight decay (threestudio: 0.01).", advanced=True),
                 number("levels_end", 1.0, 0.01, 1, 0.01, "Share of both grids' levels that is on from levels_until to the stage's end; below 1 where a later stage adds the finest.", advanced=True),
                 io.Int.Input("levels_every", default=0, min=0, max=100000, step=1, optional=True, advanced=True, tooltip="Steps after which one more whole level joins, from the shares above on (Dream-in-4D: 500, from a third of 12 levels). 0: levels fade in until levels_until."),
+                io.String.Input("halve_rates_at", default="", optional=True, advanced=True, tooltip="Fractions of the stage at which all learning rates are halved, such as 0.8, 0.9 (Dream-in-4D's code). Empty: nowhere."),
             ],
             outputs=[STAGE_4D.Output("stage", tooltip="For an optimiser.")],
         )  # fmt: skip
@@ -82,6 +83,7 @@ class Bloom4DStage(io.ComfyNode):
                 **{role: values[f"rate_{role}"] for role in ("static", "dynamic", "decoder", "material", "background")},
                 warm_up=values["warm_up"],
                 final=values["final_rate"],
+                halved_at=fractions(values.get("halve_rates_at", "")),
             ),
             static_levels=Schedule(values["static_levels"], values["levels_end"], 0.0, values["levels_until"]),
             dynamic_levels=Schedule(values["dynamic_levels"], values["levels_end"], 0.0, values["levels_until"]),
@@ -92,6 +94,14 @@ class Bloom4DStage(io.ComfyNode):
             levels_every=values.get("levels_every", 0),
         )
         return io.NodeOutput(HostStage(stage, tuple(item.source for item in guidance)))
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """Numbers out of a text with commas; ValueError when one of its parts is none."""
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError(f'"{text[:60]}" is no list of fractions. Write halve_rates_at as 0.8, 0.9 or leave it empty.') from None
 
 
 def run_inputs(steps: int) -> list:

@@ -13,9 +13,10 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class KnownFile:
-    """A file by the name under which its authors publish it."""
+    """A file by the name under which its authors publish it, and the node that loads it."""
 
     title: str
+    loader: str
     file: str
     licence: str
     link: str
@@ -30,12 +31,13 @@ class KnownFile:
         return f"There is no checkpoint {name}. {self.wanted(folder)}"
 
 
-MVDREAM = KnownFile("MVDream", "sd-v2.1-base-4view.pt", "CreativeML Open RAIL-M", "https://huggingface.co/MVDream/MVDream", "four views of one object from a prompt")
+MVDREAM = KnownFile("MVDream", "MVDream Loader", "sd-v2.1-base-4view.pt", "CreativeML Open RAIL-M", "https://huggingface.co/MVDream/MVDream", "four views of one object from a prompt")
 ZERO123 = KnownFile(
-    "Zero123-XL", "zero123-xl.ckpt", "MIT", "https://zero123.cs.columbia.edu/assets/zero123-xl.ckpt",
+    "Zero123-XL", "Zero123 Loader", "zero123-xl.ckpt", "MIT", "https://zero123.cs.columbia.edu/assets/zero123-xl.ckpt",
     "other views of a pictured object; Stable Zero123 does as well: stable_zero123.ckpt, non-commercial, or stable_zero123_c.ckpt, Stability AI Community License",
 )  # fmt: skip
 
+ZERO123_UNET = UNetLayout(inputs=8, context=768, linear=False)
 CAMERA = 16
 CAMERA_EMBEDDING = ("camera_embed.0.weight", "camera_embed.0.bias", "camera_embed.2.weight", "camera_embed.2.bias")
 PROJECTION = ("cc_projection.weight", "cc_projection.bias")
@@ -59,6 +61,11 @@ def camera_embedding(layout: UNetLayout) -> Shapes:
     return dict(zip(CAMERA_EMBEDDING, ((width, CAMERA), (width,), (width, width), (width,))))
 
 
+def projection(layout: UNetLayout) -> Shapes:
+    """The two tensors of Zero123 beside its UNet's: an image embedding and four numbers of a pose become one token."""
+    return dict(zip(PROJECTION, ((layout.context, layout.context + 4), (layout.context,))))
+
+
 def unet_prefix(names) -> str | None:
     """What stands before the UNet's tensors in a file of the ldm or diffusers kind; None where there is no UNet."""
     found = [name.removesuffix("input_blocks.0.0.weight") for name in names if name.endswith("input_blocks.0.0.weight")]
@@ -78,7 +85,7 @@ def unet_names(names) -> dict[str, str]:
     return {prefix + name: ldm for name, ldm in renamed.items()}
 
 
-def check_unet(file: str, shapes: Shapes, known: KnownFile, extra, folder: str, references=(STABLE_DIFFUSION_2, STABLE_DIFFUSION_1)) -> UNetLayout:
+def check_unet(file: str, shapes: Shapes, known: KnownFile, extra, folder: str, references=(STABLE_DIFFUSION_2, STABLE_DIFFUSION_1, ZERO123_UNET)) -> UNetLayout:
     """The layout of a UNet whose tensors `shapes` (ldm names) are whole; ValueError in one line that says what is wrong.
 
     `extra(layout)` gives the tensors that this kind has beside Stable Diffusion's. A file whose own layout it does not fill is
@@ -113,12 +120,25 @@ def _expected(layout: UNetLayout, extra) -> Shapes:
     return layout.shapes() | extra(layout)
 
 
+def foreign_kind(names, known: KnownFile) -> str | None:
+    """What a file is whose tensors' names give away that it is not `known`; None where nothing does."""
+    return next((meaning for part, meaning in FOREIGN.items() if known.loader not in meaning and any(part in name for name in names)), None)
+
+
 def kind_of(names) -> str:
     """What the tensors' names of a file that is not wanted give away about it, for the middle of a message."""
-    for part, meaning in FOREIGN.items():
-        if any(part in name for name in names):
-            return f"is {meaning}"
-    return "holds no diffusion UNet of a kind that is known here"
+    meanings = (meaning for part, meaning in FOREIGN.items() if any(part in name for name in names))
+    return f"is {meaning}" if (meaning := next(meanings, None)) else "holds no diffusion UNet of a kind that is known here"
+
+
+def check_vision(file: str, names, known: KnownFile, folder: str, layers: int = 24):
+    """ValueError unless `names`, in OpenAI's layout, are a whole CLIP image encoder: the host would fill what is missing with anything."""
+    block = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias", "attn.in_proj_weight", "attn.in_proj_bias", "attn.out_proj.weight", "attn.out_proj.bias",
+             "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias")  # fmt: skip
+    expected = ["class_embedding", "positional_embedding", "proj", "conv1.weight", "ln_pre.weight", "ln_pre.bias", "ln_post.weight", "ln_post.bias"]
+    expected += [f"transformer.resblocks.{layer}.{part}" for layer in range(layers) for part in block]
+    if missing := [name for name in expected if name not in set(names)]:
+        raise ValueError(f"{file} is not the whole of {known.title}: of the {len(expected)} tensors of its image encoder {_listed(missing, '')} missing. Copy or download it again. {known.wanted(folder)}")
 
 
 def _listed(names: list[str], noun: str) -> str:

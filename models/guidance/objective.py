@@ -29,7 +29,9 @@ class Pictures:
         """rgb (B, H, W, 3) and alpha (B, H, W) as the prior's encoder takes them: premultiplied, or composited and opaque."""
         if prior.accepts_alpha:
             return self.views.rgb, self.views.opacity
-        return self.composited, self.views.opacity.new_ones(self.views.opacity.shape)
+        backdrop = getattr(prior, "backdrop", None)  # a model trained on white alone says so
+        rgb = self.composited if backdrop is None else self.views.over(torch.full_like(self.views.rgb[:1, :1, :1], backdrop))
+        return rgb, self.views.opacity.new_ones(self.views.opacity.shape)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ class Prior(Protocol):
     native_size: tuple[int, int]  # height, width of the pictures that `encode` takes
     default_guidance: float
     accepts_alpha: bool  # the encoder reads alpha; otherwise pictures are composited before it
+    backdrop: float | None  # grey level that it was trained to see behind objects (1 white); None or left out: any
 
     def encode(self, rgb: Tensor, alpha: Tensor) -> Tensor:
         """Latents of premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both in [0, 1], resized bilinearly to the native size."""

@@ -37,9 +37,3 @@ def views_at_once(frames: int, times: Tensor | None) -> int:
 def joined(tokens: Tensor, views: int) -> Tensor:
     """Tokens (B, L, C) of consecutive views as one sequence per group (B / views, views L, C), view by view."""
     return tokens.reshape(-1, views * tokens.shape[1], tokens.shape[2])
-
-
-def code_rows(codes: Tensor, batch: int) -> Tensor:
-    """Codes repeated to `batch` rows, as the host repeats conditioning."""
-    repeats = -(-batch // len(codes))
-    return codes.repeat(repeats, 1)[:batch] if len(codes) < batch else codes[:batch]

@@ -64,7 +64,8 @@ class Term:
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Peak learning rates by role (0 freezes it) and their shape: linear warm-up, then linear decay to a share of the peak.
+    """Peak learning rates by role (0 freezes it) and their shape: linear warm-up, then linear decay to a share of the peak, and
+    perhaps halvings on the way.
 
     The defaults are 4D-fy's first stage: grids 1e-2, decoders 1e-3, no motion, constant.
     """
@@ -76,15 +77,19 @@ class LearningRates:
     background: float = 1e-3
     warm_up: int = 0  # steps
     final: float = 1.0  # share of the peak at the stage's end
+    halved_at: tuple[float, ...] = ()  # fractions of the stage (Dream-in-4D's code: .8 and .9)
 
     def __post_init__(self):
+        if not all(0.0 < share < 1.0 for share in self.halved_at):
+            raise ValueError(f"Learning rates are halved inside a stage, not at {', '.join(f'{share:g}' for share in self.halved_at)}. Give fractions between 0 and 1.")
         if not all(map(math.isfinite, (*self.peaks().values(), self.final))):
             raise ValueError(f"A learning rate is not finite ({', '.join(f'{role} {peak:g}' for role, peak in self.peaks().items())}, final {self.final:g}). Give ordinary numbers.")
 
     def factor(self, step: int, steps: int) -> float:
         """What multiplies every peak at a step."""
         warm = min((step + 1) / (self.warm_up + 1), 1.0)
-        return warm * (1.0 + (self.final - 1.0) * step / max(steps, 1))
+        halvings = sum(step >= share * steps for share in self.halved_at)
+        return warm * (1.0 + (self.final - 1.0) * step / max(steps, 1)) * 0.5**halvings
 
     def peaks(self) -> dict[str, float]:
         """The peak of every role."""

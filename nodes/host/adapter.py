@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
+from . import zero123
 from .conditions import VIEW_TELLS, check_latent_shape
 from .encode import accepts_alpha, check_vae, encode_with_gradient, held, is_video_vae
 from .inference import ordinary
@@ -25,13 +26,16 @@ DISCRETE_GUIDANCE, CONTINUOUS_GUIDANCE, DISTILLED_GUIDANCE = 50.0, 7.5, 1.0
 which guidance was distilled: Flux and HunyuanVideo hear its strength from Flux Guidance on their prompt."""
 DISTILLED = {"Flux", "FluxSchnell"}
 
+CLASSES = {"Stable_Zero123": zero123.DEFAULTS}
+"""What the host's own classes would say in `bloom4d_defaults`."""
+
 PERCENT_RANGE = (0.001, 0.999)
 """Schedules are finite inside; at 0 the host answers a stand-in for infinity."""
 
 
 def model_defaults(model) -> dict:
     """guidance and (height, width) of a MODEL: what its model object says in `bloom4d_defaults`, else by its class."""
-    told = getattr(model.model, "bloom4d_defaults", {})
+    told = _told(model)
     discrete = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.ModelSamplingDiscrete)
     size = told.get("size") or _class_size(model)
     guidance = DISTILLED_GUIDANCE if _is_distilled(model) else DISCRETE_GUIDANCE if discrete else CONTINUOUS_GUIDANCE
@@ -44,6 +48,10 @@ def model_defaults(model) -> dict:
 def _is_distilled(model) -> bool:
     config = model.model.model_config
     return bool(config.unet_config.get("guidance_embed")) or bool(DISTILLED & {kind.__name__ for kind in type(config).__mro__})
+
+
+def _told(model) -> dict:
+    return getattr(model.model, "bloom4d_defaults", CLASSES.get(type(model.model).__name__, {}))
 
 
 def _class_size(model) -> tuple[int, int]:
@@ -87,6 +95,7 @@ class HostPrior:
         defaults = model_defaults(model)
         self.native_size = defaults["size"] if size is None else tuple(size)
         self.default_guidance = defaults["guidance"]
+        self.backdrop = _told(model).get("backdrop")
         self.accepts_alpha = accepts_alpha(vae)
         directed = max(len(positives), len(negatives))
         plain, *directions = _for_all(positives, directed)

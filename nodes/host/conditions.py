@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
+from .zero123 import EMBEDDING, is_hosts_own, posed
 
 TEXT_SIZES = ("context_dim", "context_in_dim", "text_dim", "cap_feat_dim", "caption_channels", "context_embedder_config", "text_embed_dim")
 VIEW_TELLS = ("camera", "time")
@@ -45,11 +46,20 @@ def check_text(model, conditioning: list, name: str):
         )
     width = model.model.model_config.unet_config.get("context_dim")
     widths = {entry[0].shape[-1] for entry in conditioning if isinstance(entry[0], Tensor)}
-    if isinstance(width, int) and widths - {width} and not hasattr(model.model, "cc_projection"):  # Stable Zero123 projects its own
+    if hasattr(model.model, "cc_projection"):
+        check_picture(model, conditioning, name)
+    elif isinstance(width, int) and widths - {width}:
         raise ValueError(
             f"The {name} conditioning is {min(widths - {width})} numbers wide, and this MODEL ({type(model.model).__name__}) takes {width}. "
             "Encode the prompts with the CLIP of the MODEL's own loader."
         )
+
+
+def check_picture(model, conditioning: list, name: str):
+    """ValueError where Zero123 gets anything else than its token: a picture's embedding with a pose, or zeros of its width."""
+    token = EMBEDDING + 4 if name == "positive" else EMBEDDING
+    if any(entry[0].shape[1] != 1 or entry[0].shape[-1] not in (token, EMBEDDING) for entry in conditioning):
+        raise ValueError(f"The {name} conditioning is no picture, and this MODEL ({type(model.model).__name__}) looks at one and reads no text. Connect Zero123 Condition.")
 
 
 def own_controls(entries: list[dict], copies: dict) -> list[dict]:
@@ -95,9 +105,16 @@ def view_keys(cameras: Cameras, tells: Sequence[str] = VIEW_TELLS) -> dict:
     }
 
 
+def told(model, entries: list[dict], views: dict) -> list[dict]:
+    """Entries that tell `model` the views of `view_keys`; the host's Stable Zero123, which knows no keys, gets them as poses."""
+    entries = [entry | views for entry in entries]
+    return [posed(entry, stable=True) for entry in entries] if is_hosts_own(model) else entries
+
+
 def reads_views(model) -> bool:
-    """Whether the model may read the pack's keys: any class that is not the host's own may, unless it says `bloom4d_views = False`."""
-    return getattr(model, "bloom4d_views", True) and any(not kind.__module__.startswith(("comfy.", "torch.", "builtins")) for kind in type(model).__mro__)
+    """Whether the model may be told the views: any class that is not the host's own may, unless it says `bloom4d_views = False`."""
+    foreign = any(not kind.__module__.startswith(("comfy.", "torch.", "builtins")) for kind in type(model).__mro__)
+    return is_hosts_own(model) or foreign and getattr(model, "bloom4d_views", True)
 
 
 class Texts:

@@ -23,8 +23,8 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 
-from ...models.formats.model_files import CAMERA, MVDREAM, camera_embedding, check_unet, kind_of, unet_names
-from ...models.networks.mvdream import camera_code, code_rows, joined, views_at_once
+from ...models.formats.model_files import CAMERA, MVDREAM, camera_embedding, check_unet, foreign_kind, kind_of, unet_names
+from ...models.networks.mvdream import camera_code, joined, views_at_once
 from .judges import read
 from .prior import scene_length
 from .weights import below, folder, sibling
@@ -79,7 +79,7 @@ class MVDreamModel(comfy.model_base.BaseModel):
         out["bloom4d_views"] = comfy.conds.CONDConstant(views)
         poses = kwargs.get("bloom4d_camera")
         if views > 1 and poses is not None:  # its 2D training had no cameras
-            codes = code_rows(camera_code(poses.float()), kwargs["noise"].shape[0])
+            codes = comfy.utils.repeat_to_batch_size(camera_code(poses.float()), kwargs["noise"].shape[0])
             out["bloom4d_camera"] = comfy.conds.CONDRegular(codes.to(kwargs["device"]))
         return out
 
@@ -97,6 +97,8 @@ def read_parts(path: str) -> Parts:
     """The parts of an MVDream checkpoint (ldm, diffusers, or a diffusers folder's UNet); ValueError in one line for any other file."""
     file = Path(path)
     tensors, _ = read(file)
+    if kind := foreign_kind(tensors, MVDREAM):
+        raise ValueError(f"{file.name} is {kind}. {MVDREAM.wanted(folder())}")
     names = unet_names(tensors.keys())
     if not names:
         raise ValueError(f"{file.name} {kind_of(tensors)}. {MVDREAM.wanted(folder())}")

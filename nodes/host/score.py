@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
-from .conditions import VIEW_TELLS, Texts, check_latent_shape, check_text, has_gate, own_controls, reads_views, view_keys
+from .conditions import VIEW_TELLS, Texts, check_latent_shape, check_text, has_gate, own_controls, reads_views, told, view_keys
 from .residency import make_resident
 
 
@@ -165,7 +165,7 @@ class ScoreSession:
         others = self._beside.choose(self._text) if self._beside else []
         parts |= {f"beside {place}": [{"prompt_type": "negative"} | entry] for place, entry in enumerate(others)}
         self._strengths = {f"beside {place}": float(entry.get("strength", 1.0)) for place, entry in enumerate(others)}
-        return {name: [entry | self._views for entry in entries] for name, entries in parts.items()}
+        return {name: told(self.model.model, entries, self._views) for name, entries in parts.items()}
 
     def _process(self, shape: tuple):
         """Turn the conditioning into what the model takes, for latents of `shape`."""

@@ -22,6 +22,7 @@ SMALL = {
     "Bloom4DVolumeRenderer": {"samples": 8, "occupancy_resolution": 8, "time_slabs": 2},
     "Bloom4DEmbeddedPriorLoader": {"prior": demo.PRIOR},
     "Bloom4DMVDreamLoader": {"checkpoint": "tiny_mvdream.safetensors"},
+    "Bloom4DZero123Loader": {"checkpoint": "tiny_zero123.safetensors"},
     "Bloom4DZeroscopeLoader": {"model": "zeroscope_v2_576w/unet/diffusion_pytorch_model.safetensors"},
     "Bloom4DVideoSDSGuidance": {"cameras": {"views": 1, "frames": 3}},
     "Bloom4DVideoRefinementLoss": {"cameras": {"views": 1, "frames": 3}, "every": 1, "begin": 0, "denoising_steps": 2},
@@ -34,6 +35,8 @@ STOCK_PRIORS = {"Stable Diffusion 2.1": ("CheckpointLoaderSimple", {"ckpt_name":
 """The host's own loaders that stand for real models, with the synthetic file that they read."""
 KIN = {"MVDream Loader": "Stable Diffusion 2.1", "Zeroscope Loader": "Stable Diffusion 2.1"}
 """Loaders whose VAE and CLIP are those of another one: they may be exchanged."""
+VAE_KIN = {**KIN, "Zero123 Loader": "Stable Diffusion 2.1"}
+"""The same for the VAE alone: Zero123 looks at pictures and reads no text."""
 VIEWS = 4
 """Of the cameras in front of a guidance node, unless `SMALL` says: MVDream takes four at once."""
 ELSEWHERE = {"Bloom4DDeepFloydLoader": "its text encoder T5-XXL has no tiny file; tests/nodes/test_foreign.py runs the rest"}
@@ -54,7 +57,8 @@ class Prior:
 
     @property
     def belongs_together(self) -> bool:
-        return len({KIN.get(name, name) for name in (self.model, self.vae, self.clip)}) == 1
+        same = lambda kin, one, other: kin.get(one, one) == kin.get(other, other)  # noqa: E731
+        return same(VAE_KIN, self.model, self.vae) and same(KIN, self.model, self.clip)
 
     @property
     def is_whole(self) -> bool:
@@ -186,6 +190,8 @@ class Graph:
             return self.link(self.loader(prior.model), "MODEL")
         if prior is not None and kind == "VAE":
             return self.link(self.loader(prior.vae), "VAE")
+        if prior is not None and kind == "CONDITIONING" and "CLIP" not in self.infos[self.loaders[prior.clip][0]]["output"]:
+            return [self.looks(prior.clip), 0 if name == "positive" else 1]
         if prior is not None and kind == "CONDITIONING":
             text = self.add("CLIPTextEncode", {"clip": self.link(self.loader(prior.clip), "CLIP"), "text": "a red candle burning" if name == "positive" else ""})
             return [text, 0]
@@ -206,6 +212,12 @@ class Graph:
         behind = self.add("InvertMask", {"mask": self.link(toy, "MASK")})  # the host's join takes 1 - alpha
         joined = self.add("JoinImageWithAlpha", {"image": self.link(toy, "IMAGE"), "alpha": [behind, 0]})
         return self.add("ImageFromBatch", {"image": [joined, 0], "batch_index": 0, "length": 1})
+
+    def looks(self, name: str) -> str:
+        """The conditioning of a prior that looks at a picture in the place of reading."""
+        loader = self.loader(name)
+        pose = {key: rest[0]["default"] for key, (_, *rest) in inputs(self.infos["Bloom4DZero123Condition"]).items() if "default" in rest[0]}
+        return self.add("Bloom4DZero123Condition", {**pose, "clip_vision": self.link(loader, "CLIP_VISION"), "vae": self.link(loader, "VAE"), "image": [self.cut_out(), 0]})
 
     def loader(self, name: str) -> str:
         class_type, values = self.loaders[name]

@@ -22,6 +22,7 @@ def matrix_server(comfy, demo_server):
     if not (folder / "tiny_sd21.safetensors").is_file():
         synthetic.write_sd21_checkpoint(folder / "tiny_sd21.safetensors")
     checkpoints.write_mvdream_checkpoint(folder / "tiny_mvdream.safetensors", layout=checkpoints.SMALLEST)
+    checkpoints.write_zero123_checkpoint(folder / "tiny_zero123.safetensors", layout=checkpoints.SMALLEST_ZERO123)
     graph = Graph(demo_server.get("/object_info"))
     graph.add("Bloom4DSaveField", {"field": [graph.feed("Bloom4DHashField"), 0], "filename_prefix": swap_matrix.OUT_OF_A_FILE.removesuffix("_00001_.safetensors")})
     demo_server.run(graph.prompt)

@@ -234,6 +234,14 @@ def test_b5_the_loop_sets_them():
     assert seen == [1, 1, 2, 2, 3, 3]
 
 
+def test_learning_rates_are_halved_where_the_published_code_does():
+    rates = LearningRates(halved_at=(0.8, 0.9))
+    assert [rates.factor(step, 10000) for step in (0, 7999, 8000, 8999, 9000, 9999)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert LearningRates(final=0.5, halved_at=(0.5,)).factor(50, 100) == 0.375
+    with pytest.raises(ValueError, match="Give fractions between 0 and 1"):
+        LearningRates(halved_at=(8000.0,))
+
+
 def test_published_shape():
     assert [level.nodes[0] for level in PAPER_DISPLACEMENT.grid.layout] == [4, 6, 9, 13, 18, 26, 37, 54, 77, 112, 162, 234]
     network = Displacement(dataclasses.replace(PAPER_DISPLACEMENT, grid=dataclasses.replace(PAPER_DISPLACEMENT.grid, log2_table=4)), seeded())

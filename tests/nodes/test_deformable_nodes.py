@@ -78,6 +78,7 @@ def test_gaussians_get_motion_too(nodes, moving, oracle_model, output, comfy):  
     assert baked.positions.shape == (3, 80, 3) and not torch.equal(baked.positions[0], baked.positions[2])
     loaded = call(nodes["files"].Bloom4DLoadField, path=call(nodes["files"].Bloom4DSaveField, field=scene)[0])[0]
     assert torch.equal(loaded.field.bake(3).positions, scene.field.bake(3).positions)
+    assert importlib.import_module("bloom4d.models.optimize.forming").coarse_cloud(scene.field).count == 80
     with pytest.raises(ValueError, match="Connect a Splat Renderer"):
         optimise(nodes, field, video_stage(nodes, moving, oracle_model))
     with pytest.raises(ValueError, match="deformable gaussians has none"):
@@ -115,3 +116,19 @@ def test_widgets_change_what_they_say(moving, nodes):  # noqa: F811
 def test_levels_join_one_by_one_through_the_stage_node(nodes, moving, oracle_model):  # noqa: F811
     stage = video_stage(nodes, moving, oracle_model, dynamic_levels=0.3333, levels_every=500).stage
     assert [stage.active_levels(step, 10000, (0, 12))[1] for step in (0, 499, 500, 4000)] == [4, 4, 5, 12]
+
+
+def test_learning_rates_are_halved_through_the_stage_node(nodes, moving, oracle_model):  # noqa: F811
+    stage = video_stage(nodes, moving, oracle_model, warm_up=0, final_rate=1.0, halve_rates_at="0.8, 0.9").stage
+    assert [stage.rates.factor(step, 10) for step in (7, 8, 9)] == [1, 0.5, 0.25] and not video_stage(nodes, moving, oracle_model).stage.rates.halved_at
+    with pytest.raises(ValueError, match="no list of fractions. Write halve_rates_at as"):
+        video_stage(nodes, moving, oracle_model, halve_rates_at="late")
+
+
+def test_a_refinement_keeps_the_canonical_field(nodes, moving, oracle_model, output):  # noqa: F811
+    field = animate(moving, tiny_field(nodes))
+    model, vae, text = oracle_model
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler)[0]
+    guidance = call(nodes["guidance"].Bloom4DMultiViewGuidance, cameras=cameras, model=model, vae=vae, positive=text, negative=text)[0]
+    refined = call(nodes["optimize"].Bloom4DPhotometricRefinement, field=field, guidance=guidance, views=2, frames=2, steps=3, rays=64, renderer=renderer(nodes))[0]
+    assert shown(moving, refined) == shown(moving, field) and not torch.equal(state(refined)["moving.grid.table"], state(field)["moving.grid.table"])
