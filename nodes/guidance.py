@@ -12,6 +12,7 @@ from ..models.guidance.distillation import SHARING, WEIGHTINGS, Distillation
 from ..models.guidance.schedules import NoiseRange, Schedule, constant
 from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
 from .cameras import number
+from .host.conditions import APART
 from .host.drawing import DrawingPrior
 from .host.identity import identify
 from .host.slots import check_slot, clip_frames, slot_notes, takes_clips
@@ -211,7 +212,17 @@ def prior_source(slot: str, values: dict) -> PriorSource:
     model, cameras = values["model"], values["cameras"]
     check_slot(slot, model, cameras, values["scenes"])
     place = {"frames": clip_frames(slot, cameras), "remarks": tuple(slot_notes(slot, model, cameras))}
-    return PriorSource(model, values["vae"], positives, values["negative"], values.get("save_memory", False), values["model_size"], TOLD[values.get("told", EVERYTHING)], **place)
+    return PriorSource(model, values["vae"], positives, values["negative"], values.get("save_memory", False), values["model_size"], tells_of(values), **place)
+
+
+def tells_of(values: dict) -> tuple[str, ...]:
+    """What the model hears beside its pictures."""
+    return TOLD[values.get("told", EVERYTHING)] + ((APART,) if values.get("each_alone") else ())
+
+
+def alone_input() -> io.Boolean.Input:
+    text = "Judge several views of a scene each for itself, also by a model that would denoise them together (the embedded prior, MVDream): so that it is an image model on the very pictures that a multi-view term sees, as in Dream-in-4D's static stage."
+    return io.Boolean.Input("each_alone", default=False, optional=True, advanced=True, tooltip=text)
 
 
 class Bloom4DSDSGuidance(io.ComfyNode):
@@ -223,7 +234,7 @@ class Bloom4DSDSGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Score distillation from any image MODEL: every picture is judged for itself (4D-fy's image term).",
             search_aliases=["score distillation", "dreamfusion", "image guidance"],
-            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True)],
+            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True), alone_input()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
         )
 

@@ -68,6 +68,7 @@ class Bloom4DStage(io.ComfyNode):
                 number("levels_end", 1.0, 0.01, 1, 0.01, "Share of both grids' levels that is on from levels_until to the stage's end; below 1 where a later stage adds the finest.", advanced=True),
                 io.Int.Input("levels_every", default=0, min=0, max=100000, step=1, optional=True, advanced=True, tooltip="Steps after which one more whole level joins, from the shares above on (Dream-in-4D: 500, from a third of 12 levels). 0: levels fade in until levels_until."),
                 io.String.Input("halve_rates_at", default="", optional=True, advanced=True, tooltip="Fractions of the stage at which all learning rates are halved, such as 0.8, 0.9 (Dream-in-4D's code). Empty: nowhere."),
+                number("blob_until", 1.0, 0.01, 1, 0.01, "Part of the stage over which the ball's radius moves from blob_start to blob_end (4D-fy's code: half of its last stage).", advanced=True, optional=True),
             ],
             outputs=[STAGE_4D.Output("stage", tooltip="For an optimiser.")],
         )  # fmt: skip
@@ -87,7 +88,7 @@ class Bloom4DStage(io.ComfyNode):
             ),
             static_levels=Schedule(values["static_levels"], values["levels_end"], 0.0, values["levels_until"]),
             dynamic_levels=Schedule(values["dynamic_levels"], values["levels_end"], 0.0, values["levels_until"]),
-            blob=Schedule(values["blob_start"], values["blob_end"]) if values["blob_start"] and values["blob_end"] else None,
+            blob=Schedule(values["blob_start"], values["blob_end"], 0.0, values.get("blob_until", 1.0)) if values["blob_start"] and values["blob_end"] else None,
             regularisers=Regularisers(*(Schedule(0.0, values[key], 0.0, values["penalties_until"]) for key in ("opaque", "sparsity", "z_variance", "orientation"))),
             backdrop=Backdrop(values["random_background"]),
             weight_decay=values["weight_decay"],

@@ -82,11 +82,10 @@ def parse_binary(message: bytes) -> Event | None:
 
 
 def explain_rejection(answer: dict, prompt: dict) -> str:
-    """The first problem that the host names, with the node's title."""
-    for node_id, problem in (answer.get("node_errors") or {}).items():
-        title = title_of(prompt, node_id)
-        first = problem["errors"][0]
-        return f"{title}: {first['message']} ({first['details']})"
+    """A line for the first problem of every node that the host rejects, with the node's title."""
+    problems = {node_id: problem["errors"][0] for node_id, problem in (answer.get("node_errors") or {}).items()}
+    if problems:
+        return "\n".join(f"{title_of(prompt, node_id)}: {first['message']} ({first['details']})" for node_id, first in problems.items())
     error = answer.get("error") or {}
     return f"{error.get('message', 'the host rejected the workflow')} {error.get('details', '')}".strip()
 

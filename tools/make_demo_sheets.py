@@ -20,17 +20,16 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import client  # noqa: E402
 import host  # noqa: E402
 import judge_field  # noqa: E402
 import judging  # noqa: E402
 import sheets  # noqa: E402
-import show  # noqa: E402
 import workflow  # noqa: E402
+from field_runs import make  # noqa: E402
 
 from bloom4d.models.data.prompts import DEFAULT_PROMPTS  # noqa: E402
 
-WORKFLOW, SAVE = "text_to_4d_demo", "Save field"
+WORKFLOW = "text_to_4d_demo"
 PROMPTS = tuple(DEFAULT_PROMPTS)
 RUINED = ("candle burning", 30.0)  # phenomenon, guidance scale
 
@@ -46,25 +45,6 @@ def graph(prompt: str, options: argparse.Namespace, guidance: float | None = Non
         if guidance is not None and "guidance_scale" in node["inputs"]:
             node["inputs"]["guidance_scale"] = guidance
     return content
-
-
-async def make(address: str, content: dict, folder: Path) -> Path:
-    """Queue a graph, follow it to the end, fetch its field."""
-    lines = show.Lines({node: workflow.title(node, entry) for node, entry in content.items()})
-
-    async def watch(event, _):
-        lines.handle(event)
-
-    async with client.Client(address) as connection:
-        run = await connection.run(content, watch)
-        lines.finish()
-        if run.status != "success":
-            raise SystemExit(f"The workflow ended with {run.status}: {run.error['exception_message'].strip() if run.status == 'error' else ''}")
-        node = next(node for node, entry in content.items() if workflow.title(node, entry) == SAVE)
-        saved = Path(run.outputs[node]["text"][0])
-        path = folder / saved.name
-        path.write_bytes(await connection.view({"filename": saved.name, "subfolder": saved.parent.as_posix(), "type": "output"}))
-        return path
 
 
 def missed(judgement: judge_field.Judgement) -> list[str]:
@@ -107,14 +87,14 @@ def run_all(address: str, options: argparse.Namespace, folder: Path, report: dic
     recogniser, results = judging.recogniser(), report["objects"]
     for phenomenon in options.only:
         began = time.monotonic()
-        path = asyncio.run(make(address, graph(DEFAULT_PROMPTS[phenomenon], options), folder))
+        path, _ = asyncio.run(make(address, graph(DEFAULT_PROMPTS[phenomenon], options), folder))
         seconds = time.monotonic() - began
         origin = {name: report[name] for name in ("command", "commit", "seed")}
         results[phenomenon] = {**judged(path, phenomenon, options, recogniser), "seconds": round(seconds), **origin}
         judging.write_json(options.out / "text_to_4d.json", report)
     if not options.no_control:
         phenomenon, guidance = RUINED
-        path = asyncio.run(make(address, graph(DEFAULT_PROMPTS[phenomenon], options, guidance), folder))
+        path, _ = asyncio.run(make(address, graph(DEFAULT_PROMPTS[phenomenon], options, guidance), folder))
         report[f"control: guidance {guidance:g}"] = ruined(path, phenomenon, recogniser)
         judging.write_json(options.out / "text_to_4d.json", report)
 

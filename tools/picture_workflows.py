@@ -1,7 +1,8 @@
 """Run the shipped workflows at full size in a browser and take their pictures: `python tools/picture_workflows.py [NAME ...]`.
 
 Writes workflows/NAME.jpg (the card that ComfyUI shows), docs/browser_NAME_result.png and, of the long one,
-docs/browser_NAME_running.png. Needs Chromium and playwright.
+docs/browser_NAME_running.png. Needs Chromium and playwright. With --video the card alone is made, from what a run has saved; the
+card of a graph with real models, which nobody has run here, is its demo's with words that say so.
 """
 
 import argparse
@@ -21,13 +22,13 @@ import demo_workflows as demo  # noqa: E402
 import host  # noqa: E402
 import real_host  # noqa: E402
 import workflow_page  # noqa: E402
-from PIL import Image  # noqa: E402
+from PIL import Image, ImageDraw  # noqa: E402
 
 HOUR = 3600.0
 CARD = 512
 WATCHED = {"text_to_4d_demo": "Optimize stage 3"}
 """The node whose preview is waited for, where a run takes long enough for a picture of it."""
-SHOWN = {"text_to_4d_demo": ("Fine renderer", 0.62), "embedded_prior_sampling_demo": ("Image: empty", 0.36), "four_d_metrics_demo": ("Measure: another object", 0.72), "orbit_video_to_4d_gaussians_demo": ("Construct", 0.5), "text_to_4d_gaussians_demo": ("Gaussians", 0.5)}
+SHOWN = {"text_to_4d_demo": ("Fine renderer", 0.62), "embedded_prior_sampling_demo": ("Image: empty", 0.36), "four_d_metrics_demo": ("Measure: another object", 0.72), "orbit_video_to_4d_gaussians_demo": ("Construct", 0.5), "text_to_4d_gaussians_demo": ("Gaussians", 0.5), "text_to_4d_4dfy_demo": ("Save video", 0.6), "text_to_4d_dream_in_4d_demo": ("Save video", 0.6), "reanimate_4d_demo": ("Save video", 0.6)}
 """The node that the picture of the result begins with, and its scale."""
 CARDS = {
     "text_to_4d_demo": ("Save video",),
@@ -35,6 +36,9 @@ CARDS = {
     "four_d_metrics_demo": ("Save plot",),
     "orbit_video_to_4d_gaussians_demo": ("Save video",),
     "text_to_4d_gaussians_demo": ("Save video",),
+    "text_to_4d_4dfy_demo": ("Save video",),
+    "text_to_4d_dream_in_4d_demo": ("Save video",),
+    "reanimate_4d_demo": ("Save video",),
 }
 """Nodes whose pictures become the card: four of a single one, else one of each."""
 CORNERS = {"four_d_metrics_demo": 800}
@@ -70,6 +74,21 @@ def card(pictures: list[Image.Image]) -> Image.Image:
     return sheet
 
 
+def written(name: str, picture: Image.Image):
+    """Save a card, and that of the graph on real models where the workflow has such a twin."""
+    picture.save(ROOT / "workflows" / f"{name}.jpg", quality=88)
+    print(f"workflows/{name}.jpg", flush=True)
+    twin = name.removesuffix("_demo")
+    if twin in demo.REAL:
+        real = picture.convert("L").convert("RGB")
+        ImageDraw.Draw(real).rectangle((0, CARD - 92, CARD, CARD), fill=(58, 80, 104))
+        words = ImageDraw.Draw(real)
+        words.text((16, CARD - 82), "The same graph on real models", fill="white", font_size=28)
+        words.text((16, CARD - 42), "the pictures are the demo's; files in its note", fill="white", font_size=20)
+        real.save(ROOT / "workflows" / f"{twin}.jpg", quality=88)
+        print(f"workflows/{twin}.jpg", flush=True)
+
+
 def corner(picture: Image.Image, side: int) -> Image.Image:
     """The upper left corner as a card."""
     sheet = Image.new("RGB", (side, side), "white")
@@ -102,15 +121,19 @@ def take(page, url: str, name: str, changes: dict):
         picture = corner(pictures_of(page, url, titles[0])[0], CORNERS[name])
     else:
         picture = card([picture for title in titles for picture in spread(pictures_of(page, url, title), 4 // len(titles))])
-    picture.save(ROOT / "workflows" / f"{name}.jpg", quality=88)
-    print(f"workflows/{name}.jpg", flush=True)
+    written(name, picture)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(CARDS), help=f"workflows (default all: {', '.join(CARDS)})")
     parser.add_argument("--prior", type=Path, help="a prior file to use instead of the shipped one")
+    parser.add_argument("--video", type=Path, help="make the card of the one named workflow from this video instead of running it")
     options = parser.parse_args()
+    if options.video:
+        name, = options.names
+        written(name, card(spread(frames(io.BytesIO(options.video.read_bytes())), 4)))
+        return 0
     changes = {"Prior": {"prior": options.prior.name}} if options.prior else {}
     with tempfile.TemporaryDirectory() as folder:
         base = real_host.prepare_base(Path(folder) / "base", ROOT)

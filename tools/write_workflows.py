@@ -65,7 +65,8 @@ def write(page, name: str):
     if name in PRESETS:
         workflow["extra"]["bloom4d_presets"] = by_node(prompt, PRESETS[name])
     again = canonical(browser.to_api(page, workflow))
-    assert again == prompt, f"{name}: the browser's format does not queue the same prompt"
+    differing = {key: (again.get(key), prompt[key]) for key in prompt if again.get(key) != prompt[key]}
+    assert not differing and again.keys() == prompt.keys(), f"{name}: the browser's format does not queue the same prompt: {differing}"
     for path, content in ((ROOT / "workflows" / "api" / f"{name}.json", prompt), (ROOT / "workflows" / f"{name}.json", workflow)):
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(path.relative_to(ROOT))
@@ -79,8 +80,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         server = real_host.start(host.tree(), real_host.prepare_base(Path(folder) / "base", ROOT))
         try:
-            with browser.open_page(server.url, Path(folder) / "profile") as page:
-                for name in options.names:
+            for name in options.names:  # a browser each: one that had another graph open keeps values of its nodes for those of the same number
+                with browser.open_page(server.url, Path(folder) / name) as page:
                     write(page, name)
                     if options.screenshots:
                         page.wait_for_timeout(1000)

@@ -13,6 +13,7 @@ from .zero123 import EMBEDDING, is_hosts_own, posed
 TEXT_SIZES = ("context_dim", "context_in_dim", "text_dim", "cap_feat_dim", "caption_channels", "context_embedder_config", "text_embed_dim")
 VIEW_TELLS = ("camera", "time")
 """What `view_keys` may tell a model."""
+APART = "apart"  # or tell it: that the pictures of a scene do not belong together
 
 
 def _shape_text(shape: Sequence[int]) -> str:
@@ -96,10 +97,11 @@ def view_keys(cameras: Cameras, tells: Sequence[str] = VIEW_TELLS) -> dict:
     """The condition keys that tell a model where its pictures are seen from and when (DESIGN, section 4).
 
     Models read them in their own `extra_conds` and convert to their own frames; a model that knows none ignores them. What
-    `tells` leaves out is None, which also hides the values of the incoming conditioning.
+    `tells` leaves out is None, which also hides the values of the incoming conditioning. "apart" among them makes every
+    picture a scene of its own.
     """
     return {
-        "bloom4d_frames": cameras.frames,
+        "bloom4d_frames": 1 if APART in tells else cameras.frames,
         "bloom4d_camera": cameras.camera_to_world if "camera" in tells else None,
         "bloom4d_time": cameras.times if "time" in tells else None,
     }

@@ -8,8 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests" / "nodes"))
 PRIOR = "untrained.safetensors"
-NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo", "four_d_metrics_demo", "orbit_video_to_4d_gaussians_demo", "text_to_4d_gaussians_demo")
-REAL = ()
+NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo", "four_d_metrics_demo", "orbit_video_to_4d_gaussians_demo", "text_to_4d_gaussians_demo",
+         "text_to_4d_4dfy_demo", "text_to_4d_dream_in_4d_demo", "reanimate_4d_demo")  # fmt: skip
+REAL = ("text_to_4d_4dfy", "text_to_4d_dream_in_4d", "reanimate_4d")
 """The same graphs on real models, whose files nobody ships."""
 STAGES = ("Optimize stage 1", "Optimize stage 2", "Optimize stage 3")
 STEPS = 3

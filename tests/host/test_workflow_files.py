@@ -41,6 +41,22 @@ def test_both_formats_are_what_the_source_says(name):
     assert note["widgets_values"] == [graph.note()] and [group["title"] for group in read(name)["groups"]] == [group.title for group in graph.groups]
 
 
+@pytest.fixture(scope="module")
+def widgets():
+    """Class of ours -> input -> default, of all plain widgets."""
+    snapshot = json.loads((ROOT / "tests" / "guards" / "schema_snapshot.json").read_text(encoding="utf-8"))
+    return {kind: {name: options["default"] for name, _, options in entry["inputs"] if "default" in options} for kind, entry in snapshot.items()}
+
+
+def test_what_the_source_leaves_open_is_the_nodes_default(name, widgets):
+    """A browser that had another graph open before would give its values to nodes of the same number."""
+    prompt, graph = demo.load(name), GRAPHS[name]()
+    for key, node in graph.nodes.items():
+        defaults = widgets.get(node["class_type"], {})
+        given = {entry: prompt[key]["inputs"][entry] for entry in prompt[key]["inputs"].keys() & defaults.keys() - node["inputs"].keys()}
+        assert given == {entry: defaults[entry] for entry in given}, node["_meta"]["title"]
+
+
 def test_every_node_says_which_pack_it_comes_from(name):
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     for node in read(name)["nodes"]:

@@ -259,6 +259,15 @@ def test_terms_of_one_name_are_told_apart(nodes, oracle_model):
     assert [term.name for term in stage.stage.terms] == ["image", "image 2", "image 3"] and stage.stage.probabilities is None
 
 
+def test_the_ball_of_the_start_grows_over_a_part_of_the_stage(nodes, oracle_model):
+    model, vae, text = oracle_model
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler)[0]
+    term = call(nodes["guidance"].Bloom4DSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras)[0]
+    blob = lambda **values: call(nodes["optimize"].Bloom4DStage, terms={"term0": term}, blob_start=0.5, blob_end=5.0, **values)[0].stage.blob  # noqa: E731
+    assert [blob().at(step, 100) for step in (0, 50, 100)] == pytest.approx([0.5, 2.75, 5.0])
+    assert [blob(blob_until=0.5).at(step, 100) for step in (0, 25, 50, 100)] == pytest.approx([0.5, 2.75, 5.0, 5.0])
+
+
 def test_guidance_widgets_reach_the_term(nodes, oracle_model):
     model, vae, text = oracle_model
     cameras = call(nodes["cameras"].Bloom4DCameraSampler)[0]

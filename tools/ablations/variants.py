@@ -3,7 +3,7 @@
 A set is one file NAME.json beside this one. Changes, all by the titles that people see in the graph:
 
     "set":   {"Title.input": value}                        one value, of the kind that stands there
-    "link":  {"Title.input": ["Other title", slot]}        one connection
+    "link":  {"Title.input": ["Other title", slot]}        one connection; past a node in between, which is bypassed so
     "terms": {"Stage title": {"Term title": probability}}  the terms of a Stage and how often each is drawn
     "node":  {"Title": {"class_type": ..., "inputs": ...}} another node in the same place; a list [title, slot] is a link
 """
@@ -115,8 +115,8 @@ def apply(prompt: dict, changes: dict):
     for stage, terms in changes.get("terms", {}).items():
         set_terms(prompt, stage, terms)
     for target, link in changes.get("link", {}).items():
-        title, _, name = target.rpartition(".")
-        prompt[find(prompt, title)]["inputs"][name] = linked(prompt, link)
+        node, name = workflow.resolve(prompt, target)
+        prompt[node]["inputs"][name] = linked(prompt, link)
     for target, value in changes.get("set", {}).items():
         node, name = workflow.resolve(prompt, target)
         prompt[node]["inputs"][name] = workflow.convert(prompt[node]["inputs"][name], value if isinstance(value, str) else json.dumps(value), target)

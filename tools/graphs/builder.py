@@ -46,10 +46,13 @@ class Group:
 
 
 class Graph:
-    """A workflow under construction. Inputs that are not given take the node's defaults."""
+    """A workflow under construction. Inputs that are not given take the node's defaults.
 
-    def __init__(self, about: str):
-        self.about = about
+    values: title -> inputs that the node of this title gets beside its own: what variants of one graph differ in.
+    """
+
+    def __init__(self, about: str, values: dict[str, dict] | None = None):
+        self.about, self.values = about, values or {}
         self.nodes: dict[str, dict] = {}
         self.groups: list[Group] = []
         self.files: dict[str, tuple[ModelFile, ...]] = {}
@@ -73,7 +76,7 @@ class Graph:
         models: the files that a loader's values name, for people and browsers that miss them.
         """
         assert title not in {node["_meta"]["title"] for node in self.nodes.values()}, f"two nodes are titled {title}"
-        name = str(len(self.nodes) + 1)
+        name, inputs = str(len(self.nodes) + 1), {**inputs, **self.values.get(title, {})}
         self.nodes[name] = {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
         self.groups[-1].columns[-1].append(name)
         unnamed = [file.name for file in models if file.name not in inputs.values()]
