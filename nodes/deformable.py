@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import comfy.model_management
 import torch
 from comfy_api.latest import io
 
@@ -10,14 +11,19 @@ from ..models.fields.deformable import DeformableField
 from ..models.fields.deformable_gaussians import DeformableGaussians
 from ..models.fields.deformed import DeformableConfig
 from ..models.fields.displacement import DEMO_DISPLACEMENT, PAPER_DISPLACEMENT, DisplacementConfig
-from ..models.guidance.displacement import PUBLISHED_WEIGHT
+from ..models.guidance.displacement import PUBLISHED_WEIGHT, displacement_tv, normalisation
 from ..models.guidance.schedules import constant
+from ..models.render.displacement import displacement_picture, mean_motion, render_displacement
 from ..models.render.splat_renderer import is_cloud
 from .cameras import number
 from .field import CATEGORY, grid_config, option_of, time_nodes, whole
 from .guidance import CATEGORY as GUIDANCE_CATEGORY
 from .host.inference import gradients
-from .sockets import FIELD_4D, GUIDANCE_4D
+from .host.progress import HostCallback
+from .prior import resolve_cameras
+from .render import CATEGORY as RENDER_CATEGORY
+from .render import for_pictures
+from .sockets import CAMERAS_4D, FIELD_4D, GUIDANCE_4D, RENDERER_4D
 
 GRID, POSITIONAL = "multi-resolution grid", "positional encoding"
 SIZES = {"demo": DEMO_DISPLACEMENT, "Dream-in-4D": PAPER_DISPLACEMENT}
@@ -122,4 +128,40 @@ class Bloom4DDisplacementTV(io.ComfyNode):
         return io.NodeOutput(replace(guidance, term=term))
 
 
-NODES = [Bloom4DDeformableField, Bloom4DDisplacementTV]
+class Bloom4DRenderDisplacement(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="Bloom4DRenderDisplacement",
+            display_name="Render Displacement",
+            category=RENDER_CATEGORY,
+            description="Shows how far every point of a Deformable Field has moved from its frozen canonical place, and measures motion and jitter.",
+            search_aliases=["motion map", "deformation", "displacement map", "total variation"],
+            inputs=[
+                FIELD_4D.Input("field", tooltip="A Deformable Field, trained or not."),
+                CAMERAS_4D.Input("cameras", tooltip="A Camera Path. With one that does not turn, jitter is of the motion alone."),
+                io.Int.Input("width", default=128, min=8, max=4096, step=8, tooltip="Width of the pictures."),
+                io.Int.Input("height", default=128, min=8, max=4096, step=8, tooltip="Height of the pictures."),
+                RENDERER_4D.Input("renderer", optional=True, tooltip="How to render. By default volumes at 96 samples per ray, and Gaussians as splats."),
+            ],
+            outputs=[
+                io.Image.Output("image", tooltip="The way since the canonical scene: along x red, y green, z blue; grey rests, black is nothing; one scale for all pictures."),
+                io.Float.Output("motion", tooltip="Root mean square way of all that is seen, where the scene is 2 wide."),
+                io.Float.Output("jitter", tooltip="Total variation of the displacement in x, y and time, counted for 24 frames of 144 x 80: what Displacement TV weighs."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, field, cameras, width, height, renderer=None):
+        renderer = renderer or for_pictures(field.field)
+        renderer.check(field.field)
+        resolved = resolve_cameras(cameras)
+        with gradients():
+            local = field.field.clone().to(comfy.model_management.get_torch_device())
+            displacement, opacity = render_displacement(local, renderer, resolved, height, width, HostCallback(total=len(resolved)))
+            moved = local.way * displacement
+            jitter = normalisation(len(resolved), height, width) * float(displacement_tv(displacement))
+            return io.NodeOutput(displacement_picture(moved, opacity), mean_motion(moved, opacity), jitter)
+
+
+NODES = [Bloom4DDeformableField, Bloom4DDisplacementTV, Bloom4DRenderDisplacement]

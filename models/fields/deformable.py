@@ -14,7 +14,7 @@ class DeformableField(Deformed):
     zero, as it starts, shows the canonical field to the bit.
     """
 
-    kind = "deformable"
+    kind, way = "deformable", -2.0  # a displacement leads back to the canonical scene
 
     def __init__(self, config: DeformableConfig, generator: torch.Generator, canonical: nn.Module):
         if not callable(getattr(canonical, "density", None)):

@@ -16,7 +16,7 @@ class DeformableGaussians(Deformed):
     the bit. Like every scene of Gaussians it has no density: only splats draw it.
     """
 
-    kind = "deformable gaussians"
+    kind, way = "deformable gaussians", 2.0
 
     def __init__(self, config: DeformableConfig, generator: torch.Generator, canonical: nn.Module):
         if not callable(getattr(canonical, "at", None)):

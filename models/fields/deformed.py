@@ -45,8 +45,11 @@ class Deformed(nn.Module):
     """A canonical scene that nothing changes, and the displacement that moves it.
 
     `canonical` is this field's own from here on. Its parameters have no role, so no optimiser holds them, and no gradient
-    reaches them; `canonical_hash` proves that they stay as they are.
+    reaches them; `canonical_hash` proves that they stay as they are. Times a displacement, `way` is how a point has moved from
+    its place in the canonical scene, in the scene's own coordinates.
     """
+
+    way: float
 
     def __init__(self, config: DeformableConfig, generator: torch.Generator, canonical: nn.Module):
         super().__init__()

@@ -320,3 +320,16 @@ def test_mistakes_are_refused():
         tiny_renderer().check(deformable_gaussians())
     with pytest.raises(ValueError, match="deformable field has none. Connect a Volume Renderer"):
         SplatRenderer().check(deformable())
+
+
+def test_the_backend_of_a_device_reaches_every_grid_inside():
+    from bloom4d.models.fields.hash_grid import HashGrid, encode
+    from bloom4d.models.render import backend
+
+    field = awake(deformable(deformable()), 0.3)
+    expected = field(points(), moments())[0]
+    backend.equip(field, torch.device("cpu"))
+    grids = [part for part in field.modules() if isinstance(part, HashGrid)]
+    assert len(grids) == 4 and all(vars(grid)["encoder"] is backend.implementation("hash grid") for grid in grids)
+    assert torch.allclose(field(points(), moments())[0], expected, rtol=1e-3, atol=1e-4)
+    assert all(part.encoder is encode for part in field.clone().modules() if isinstance(part, HashGrid))

@@ -95,6 +95,34 @@ def test_surfaces_and_forming_clouds_of_a_deformable_field(nodes, moving, output
         assert coarse_cloud(field.field).count > 20
 
 
+def test_the_motion_is_drawn_and_measured(nodes, moving, output):  # noqa: F811
+    node, path = moving.Bloom4DRenderDisplacement, call(nodes["cameras"].Bloom4DCameraPath, frames=3)[0]
+    at_rest = animate(moving, tiny_field(nodes))
+    picture, motion, jitter = call(node, field=at_rest, cameras=path, width=24, height=16)
+    _, mask, *_ = call(nodes["render"].Bloom4DRenderField, field=at_rest, cameras=path, width=24, height=16, background={"background": "field"})
+    assert motion == jitter == 0 and torch.allclose(picture, 0.5 * mask[..., None].expand_as(picture), atol=1e-5)
+
+    class Risen(type(at_rest.field)):
+        """Everything stands .2 higher than in the canonical scene: it came from .1 of the cube's side below."""
+
+        def is_static(self):
+            return False
+
+        def displacement(self, positions, times):
+            return positions.new_tensor([0.0, -0.1, 0.0]).expand_as(positions)
+
+    field = at_rest.field
+    with torch.inference_mode(False):
+        risen = type(at_rest)(Risen(field.config, torch.Generator(), field.canonical))
+    picture, motion, jitter = call(node, field=risen, cameras=path, width=24, height=16)
+    seen = picture[..., 0] > 0.49
+    assert motion == pytest.approx(0.2, rel=1e-3) and jitter > 0 and seen.any()
+    assert torch.allclose(picture[seen][:, 1], torch.tensor(1.0), atol=0.02) and torch.allclose(picture[seen][:, 2], torch.tensor(0.5), atol=0.02)
+    assert torch.equal(picture[:, 0, 0], torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="hash displaces nothing that could be drawn. Connect a Deformable Field"):
+        call(node, field=tiny_field(nodes), cameras=path)
+
+
 def test_a_term_with_tv_on_another_field_is_refused(nodes, moving, oracle_model, output):  # noqa: F811
     with pytest.raises(ValueError, match='^The term "video" has a Displacement TV, and a field of hash displaces nothing'):
         optimise(nodes, tiny_field(nodes), video_stage(nodes, moving, oracle_model))
