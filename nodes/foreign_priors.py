@@ -39,14 +39,9 @@ def missing(name: str, wanted: Wanted) -> str:
     return f'There is no file "{name}" of {wanted.title}. Get {wanted.file} ({wanted.link}, licence {wanted.licence}), put it into {folder} and press R.'
 
 
-def check_files(wanted: Wanted, model, **others) -> bool | str:
-    """validate_inputs of both loaders: the host's own check says neither where a file belongs nor what it is."""
-    if model is not None and model not in folder_paths.get_filename_list(FOLDER):
-        return missing(model, wanted)
-    for folder, name in others.items():
-        if name not in (None, AUTO) and name not in folder_paths.get_filename_list(folder):
-            return f'There is no file "{name}" in {" or ".join(folder_paths.get_folder_paths(folder))}. Put it there and press R, or choose {AUTO}.'
-    return True
+def check_file(wanted: Wanted, name: str | None) -> bool | str:
+    """validate_inputs of both loaders: the host's own check says neither where a model belongs nor what it is."""
+    return name is None or name in folder_paths.get_filename_list(FOLDER) or missing(name, wanted)  # None: connected, known later
 
 
 def stamp(folder: str, name: str | None) -> str:
@@ -86,8 +81,8 @@ class Bloom4DZeroscopeLoader(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, model, text_encoder, vae):
-        return check_files(ZEROSCOPE, model, text_encoders=text_encoder, vae=vae)
+    def validate_inputs(cls, model):
+        return check_file(ZEROSCOPE, model)
 
     @classmethod
     def fingerprint_inputs(cls, model, text_encoder, vae, **others):
@@ -124,8 +119,8 @@ class Bloom4DDeepFloydLoader(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, model, text_encoder):
-        return check_files(DEEPFLOYD, model, text_encoders=text_encoder)
+    def validate_inputs(cls, model):
+        return check_file(DEEPFLOYD, model)
 
     @classmethod
     def fingerprint_inputs(cls, model, text_encoder, **others):

@@ -15,6 +15,7 @@ from .cameras import number
 from .host.conditions import APART
 from .host.drawing import DrawingPrior
 from .host.identity import identify
+from .host.loras import lora_notes
 from .host.slots import check_slot, clip_frames, slot_notes, takes_clips
 from .sockets import CAMERAS_4D, GUIDANCE_4D
 
@@ -206,12 +207,14 @@ def prior_source(slot: str, values: dict) -> PriorSource:
     """The prior of a guidance node's inputs in its place (`host.slots`); ValueError without random cameras, or for a MODEL that does not belong there."""
     if not hasattr(values["cameras"], "sample"):
         raise ValueError("Guidance draws new cameras at every step: connect a Camera Sampler, not a Camera Path.")
+    if values["negative"] is None or values["positive"] is None:
+        raise ValueError('A prompt is missing: the positive or the negative conditioning is empty. Connect a CLIP Text Encode to each; an empty negative prompt ("") is enough.')
     plain = values["positive"]
     directions = [values.get(f"positive_{name}") for name in ("front", "back", "overhead")]
     positives = (plain, *(plain if text is None else text for text in directions)) if any(text is not None for text in directions) else (plain,)
     model, cameras = values["model"], values["cameras"]
     check_slot(slot, model, cameras, values["scenes"])
-    place = {"frames": clip_frames(slot, cameras), "remarks": tuple(slot_notes(slot, model, cameras))}
+    place = {"frames": clip_frames(slot, cameras), "remarks": (*slot_notes(slot, model, cameras), *values.get("remarks", ()))}
     return PriorSource(model, values["vae"], positives, values["negative"], values.get("save_memory", False), values["model_size"], tells_of(values), **place)
 
 
@@ -236,11 +239,12 @@ class Bloom4DSDSGuidance(io.ComfyNode):
             search_aliases=["score distillation", "dreamfusion", "image guidance"],
             inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True), alone_input()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, **values):
-        return io.NodeOutput(build("image", values))
+        return io.NodeOutput(build("image", values | {"remarks": lora_notes(cls.hidden, values["model"])}))
 
 
 class Bloom4DMultiViewGuidance(io.ComfyNode):
@@ -254,11 +258,12 @@ class Bloom4DMultiViewGuidance(io.ComfyNode):
             search_aliases=["mvdream", "3D guidance", "joint views"],
             inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), *model_inputs(), *option_inputs()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, **values):
-        return io.NodeOutput(build("multi-view", values))
+        return io.NodeOutput(build("multi-view", values | {"remarks": lora_notes(cls.hidden, values["model"])}))
 
 
 class Bloom4DVideoSDSGuidance(io.ComfyNode):
@@ -276,11 +281,12 @@ class Bloom4DVideoSDSGuidance(io.ComfyNode):
                 *option_inputs(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
     def execute(cls, motion_amplification, **values):
-        return io.NodeOutput(build("video", values, motion_amplification))
+        return io.NodeOutput(build("video", values | {"remarks": lora_notes(cls.hidden, values["model"])}, motion_amplification))
 
 
 NODES = [Bloom4DSDSGuidance, Bloom4DMultiViewGuidance, Bloom4DVideoSDSGuidance]

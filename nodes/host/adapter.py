@@ -217,6 +217,16 @@ class HostPrior:
                 f"The VAE makes latents of {channels} channels but this MODEL ({type(self.model.model).__name__}) takes {self._space.latent_channels}. "
                 "MODEL and VAE must come from the same checkpoint: connect both from one loader."
             )
+        if self._space.latent_dimensions == 3:
+            self._check_time()
+
+    def _check_time(self):
+        squeezed, wanted = self.vae.temporal_compression_decode() or 1, self._space.temporal_downscale_ratio
+        if squeezed != wanted:
+            raise ValueError(
+                f"The VAE puts {squeezed} frame{'s' * (squeezed > 1)} into each latent, and this MODEL ({type(self.model.model).__name__}) takes {wanted}. "
+                "MODEL and VAE must belong together: load the VAE that the model was published with."
+            )
 
     def _check_size(self):
         ratio = self.vae.spacial_compression_encode()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import comfy.model_base
 import comfy.sampler_helpers
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from ...models.geometry.cameras import Cameras
 from .zero123 import EMBEDDING, is_hosts_own, posed
 
 TEXT_SIZES = ("context_dim", "context_in_dim", "text_dim", "cap_feat_dim", "caption_channels", "context_embedder_config", "text_embed_dim")
+POOLED = (comfy.model_base.SDXL, comfy.model_base.SD3, comfy.model_base.HunyuanVideo)
+"""Models that read the pooled text without asking whether it is there."""
 VIEW_TELLS = ("camera", "time")
 """What `view_keys` may tell a model."""
 APART = "apart"  # or tell it: that the pictures of a scene do not belong together
@@ -45,15 +48,41 @@ def check_text(model, conditioning: list, name: str):
             f"The {name} conditioning holds no text, and this MODEL ({type(model.model).__name__}) needs some. "
             'Connect a CLIP Text Encode; an empty prompt ("") is enough.'
         )
-    width = model.model.model_config.unet_config.get("context_dim")
+    width = text_width(model)
     widths = {entry[0].shape[-1] for entry in conditioning if isinstance(entry[0], Tensor)}
     if hasattr(model.model, "cc_projection"):
         check_picture(model, conditioning, name)
-    elif isinstance(width, int) and widths - {width}:
+    elif width and widths - {width}:
         raise ValueError(
             f"The {name} conditioning is {min(widths - {width})} numbers wide, and this MODEL ({type(model.model).__name__}) takes {width}. "
             "Encode the prompts with the CLIP of the MODEL's own loader."
         )
+    if isinstance(model.model, POOLED) and any(entry[1].get("pooled_output") is None for entry in conditioning):
+        raise ValueError(
+            f"The {name} conditioning has no pooled vector, and this MODEL ({type(model.model).__name__}) needs one beside the text. "
+            "Encode the prompts with the CLIP of the MODEL's own loader."
+        )
+
+
+def text_width(model) -> int | None:
+    """Numbers per token that the network takes; None where its configuration does not say."""
+    config = model.model.model_config.unet_config
+    return next((config[name] for name in TEXT_SIZES if isinstance(config.get(name), int)), None)
+
+
+def check_start_picture(model, conditionings: Sequence[list], shape: Sequence[int]):
+    """ValueError when a start picture was prepared for a clip of another length, which Wan takes only as it is."""
+    if not isinstance(model.model, comfy.model_base.WAN21) or len(shape) != 5:
+        return
+    space = model.get_model_object("latent_format").temporal_downscale_ratio
+    length = lambda latents: (latents - 1) * space + 1  # noqa: E731
+    for entry in (entry for conditioning in conditionings for entry in conditioning):
+        image = entry[1].get("concat_latent_image")
+        if isinstance(image, Tensor) and image.ndim == 5 and image.shape[2] != shape[2]:
+            raise ValueError(
+                f"The start picture on the conditioning was prepared for a clip of {length(image.shape[2])} frames, and this term's clip has {length(shape[2])}. "
+                f"Set length to {length(shape[2])} in the node that made it (Wan Image To Video), or change the Camera Sampler's frames."
+            )
 
 
 def check_picture(model, conditioning: list, name: str):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
-from .conditions import VIEW_TELLS, Texts, check_latent_shape, check_text, has_gate, own_controls, reads_views, told, view_keys
+from .conditions import VIEW_TELLS, Texts, check_latent_shape, check_start_picture, check_text, has_gate, own_controls, reads_views, told, view_keys
 from .residency import make_resident
 
 
@@ -170,6 +170,7 @@ class ScoreSession:
     def _process(self, shape: tuple):
         """Turn the conditioning into what the model takes, for latents of `shape`."""
         guider, device = self._guider, self._guider.model_patcher.load_device
+        check_start_picture(self.model, [*self.texts, *filter(None, [self.negative])], shape)
         conds = self._entries()
         comfy.samplers.preprocess_conds_hooks(conds)
         comfy.samplers.filter_registered_hooks_on_conds(conds, guider.model_options)

@@ -151,3 +151,29 @@ def test_the_name_of_a_run_does_not_depend_on_the_device(synthetic):
     other = synthetic.image_model(seed=1)
     names = [PriorSource(item, vae, (text,), text).identity() for item in (model, moved, other)]
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("family", ["zeroscope", "deepfloyd"])
+def test_the_foreign_models_are_asked_on_their_device(family, synthetic, tmp_path):
+    """diffusers' networks get everything where the host's nodes have put the MODEL, and answer where the latents are."""
+    import checkpoints_video
+
+    from bloom4d.nodes.host import foreign
+    from bloom4d.nodes.host.score import ScoreSession
+
+    name = getattr(checkpoints_video, f"write_{family}_files")(tmp_path)
+    path = str(tmp_path / "diffusion_models" / name)
+    model = foreign.load_zeroscope(path, (320, 576)) if family == "zeroscope" else foreign.load_deepfloyd(path)
+    shape, width = ((1, 4, 2, 8, 8), 1024) if family == "zeroscope" else ((1, 3, 64, 64), 4096)
+    z, texts = torch.randn(shape, generator=torch.Generator().manual_seed(3)), [synthetic.conditioning(seed, 77, width) for seed in (1, 2)]
+    moved, asked = model.clone(), []
+    moved.load_device = SECOND
+    model.model.diffusion_model.register_forward_pre_hook(lambda part, inputs, keywords: asked.append({place_of(value) for value in (*inputs, *keywords.values()) if isinstance(value, torch.Tensor)}), with_kwargs=True)
+    with ScoreSession(model, *texts) as session:
+        expected = session.both(z, 1.0)
+    asked.clear()
+    with SecondDevice(), ScoreSession(moved, *texts) as session:
+        found = session.both(label(z.clone(), FIRST), 1.0)
+        assert [value.device for value in found] == [FIRST, FIRST]
+    assert asked and all(places - {None} == {SECOND} for places in asked)
+    assert all(torch.equal(*pair) for pair in zip(found, expected))

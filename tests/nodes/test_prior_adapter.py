@@ -119,7 +119,8 @@ def test_resizing_is_bilinear_with_the_pixel_centres_kept(host_prior):
 
 def test_video_latents_hold_all_frames_in_one_sample(adapter, synthetic):
     model = synthetic.video_model()
-    vae = synthetic.rgba_vae()  # a picture VAE of 16 channels under a video model
+    model.model.latent_format.temporal_downscale_ratio = 1  # like Zeroscope: a video model on the latents of a picture VAE
+    vae = synthetic.rgba_vae()
     prior = adapter.HostPrior(model, vae, [synthetic.conditioning(1), synthetic.conditioning(5)], synthetic.conditioning(2), size=(16, 16))
     with prior, torch.inference_mode(False), torch.enable_grad():
         rgb = torch.rand(4, 16, 16, 3).requires_grad_()
