@@ -13,7 +13,10 @@ def checked_numbers(state: Tensor, count: int) -> list[float]:
 
 
 class Field(Protocol):
-    """A scene: density and colour over space and time. Fields are `nn.Module`s with a frozen `config`; none inherits this."""
+    """A scene: density and colour over space and time. Fields are `nn.Module`s with a frozen `config`; none inherits this.
+
+    A field over a frozen canonical one also has `displacement` and `displaced`, see `deformed.Deformed`.
+    """
 
     kind: str
 
