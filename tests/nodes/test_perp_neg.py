@@ -103,6 +103,25 @@ def test_the_node_changes_the_result_and_bypassing_it_does_not(nodes, losses, sy
     assert not same(result(behind), with_it)
 
 
+def test_of_vsd_the_frozen_model_alone_is_asked_so(nodes, losses, synthetic, output, monkeypatch):  # noqa: F811
+    from bloom4d.nodes import guidance_vsd
+    from bloom4d.nodes.host.variational import HostPhi
+
+    common = {"model": synthetic.image_model(), "vae": synthetic.pixel_vae(), "positive": synthetic.conditioning(1), "negative": synthetic.conditioning(3)}
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler, views=2)[0]
+    term = call(guidance_vsd.Bloom4DVSDGuidance, cameras=cameras, **common, width=16, height=16, model_size=16, guidance_scale=5.0)[0]
+    apart = call(losses.Bloom4DPerpNeg, guidance=term, unconditional=synthetic.conditioning(2))[0]
+    asked, denoise = [], HostPhi.denoise
+    monkeypatch.setattr(HostPhi, "denoise", lambda phi, z, *rest: asked.append(denoise(phi, z, *rest)) or asked[-1])
+
+    def result(guidance):
+        stage = call(nodes["optimize"].Bloom4DStage, terms={"term0": guidance})[0]
+        return state(optimise(nodes, tiny_field(nodes), stage, steps=1)[0])
+
+    assert not same(result(apart), result(term))
+    assert len(asked) == 2 and torch.equal(*asked)  # the same question to phi in both
+
+
 def test_a_term_without_prompts_is_refused_in_one_line(nodes, losses, synthetic):  # noqa: F811
     from dataclasses import replace
 
