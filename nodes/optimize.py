@@ -22,6 +22,7 @@ from .curves import curves_json, draw_curves
 from .deformable import canonical_text
 from .guidance import PriorSource
 from .host import paths
+from .host.slots import lonely_pictures
 from .runner import HostStage, RunPlan, apart, distil, loss_map, named_apart, notes_of, picture_of, places_of, refine
 from .sockets import FIELD_4D, GUIDANCE_4D, RENDERER_4D, STAGE_4D
 
@@ -132,10 +133,10 @@ def plan_of(resume, checkpoint, filename_prefix, preview_interval, checkpoint_in
     return RunPlan(filename_prefix, resume, checkpoint, Pace(preview_interval, checkpoint_interval, 60.0 * time_budget))
 
 
-def finished(scene, renderer, sources) -> io.NodeOutput:
-    """A run's outputs, and as text what there is to say about its prompts, about devices where there are several, and which
-    canonical field stayed frozen."""
-    notes = "\n".join(filter(None, [notes_of(sources), places_of(sources) if apart(sources) else "", canonical_text(scene.field)]))
+def finished(scene, renderer, sources, terms=()) -> io.NodeOutput:
+    """A run's outputs, and as text what there is to say about its prompts and `terms`, about devices where there are several,
+    and which canonical field stayed frozen."""
+    notes = "\n".join(filter(None, [notes_of(sources), lonely_pictures(terms, sources), places_of(sources) if apart(sources) else "", canonical_text(scene.field)]))
     return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer), ui={"text": (notes,)} if notes else None)
 
 
@@ -164,7 +165,7 @@ class Bloom4DHybridSDSOptimizer(io.ComfyNode):
     def execute(cls, field, stage, steps, seed, renderer=None, **plan):
         renderer = renderer or default_renderer(field.field)
         scene = distil(field, stage, renderer, steps, seed, plan_of(**plan))
-        return finished(scene, renderer, stage.sources)
+        return finished(scene, renderer, stage.sources, stage.stage.terms)
 
 
 class Bloom4DPhotometricRefinement(io.ComfyNode):

@@ -80,14 +80,35 @@ def ordinary_bypasses(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def ungraded(controls: list) -> Iterator[None]:
+    """While it is open, these ControlNets steer without a graph through themselves: they are told nothing that learns."""
+    try:
+        for control in controls:
+            control.get_control = torch.no_grad()(control.get_control)
+        yield
+    finally:
+        for control in controls:
+            vars(control).pop("get_control", None)
+
+
+@contextmanager
 def trainable_forward(options: dict) -> Iterator[None]:
-    """While it is open the host uses kernels that autograd can follow: no in-place rotations, PyTorch's attention."""
-    options.setdefault("transformer_options", {})["optimized_attention_override"] = _differentiable_attention
+    """While it is open the host computes what autograd can follow: no in-place rotations, PyTorch's attention, and skip
+    connections that ControlNets may add to in place."""
+    transformer = options.setdefault("transformer_options", {})
+    transformer["optimized_attention_override"] = _differentiable_attention
+    patches = transformer.setdefault("patches", {})
+    patches["input_block_patch_after_skip"] = [*patches.get("input_block_patch_after_skip", []), _apart]
     before, comfy.model_management.in_training = comfy.model_management.in_training, True
     try:
         yield
     finally:
         comfy.model_management.in_training = before
+
+
+def _apart(hidden: Tensor, options: dict) -> Tensor:
+    """What goes on into the next block, another tensor than what was kept for the skip connection."""
+    return hidden.clone()
 
 
 def _differentiable_attention(_, *arguments, **named) -> Tensor:

@@ -47,3 +47,17 @@ def slot_notes(slot: str, model, cameras) -> list[str]:
     if slot == IMAGE and takes_clips(model) and not told:
         return [f"{name} judges each picture of the image term as a clip of one frame."]
     return []
+
+
+def lonely_pictures(terms, sources) -> str:
+    """What to say of a stage in which models that hear of no camera judge every picture by itself; empty for any other.
+
+    `terms` and their `sources`; those of one frame and one view that ask a MODEL are image terms.
+    """
+    if any(term.cameras.views > 1 for term in terms):
+        return ""
+    asked = [(term, source) for term, source in zip(terms, sources) if hasattr(source, "positives") and term.cameras.frames == 1]
+    deaf = [source for _, source in asked if not (reads_views(source.model.model) and "camera" in source.tells) and len(source.positives) == 1]
+    if not deaf or len(deaf) < len(asked):
+        return ""
+    return "No term of this stage looks at several views together, and image terms alone tend to make a face on every side. Add Multi-View Guidance, or prompts by view direction."

@@ -12,7 +12,7 @@ from ...models.guidance.seeds import generator
 from ...models.guidance.variational import target_error
 from ...models.networks.low_rank import CAMERA_SIZE, CameraBranch, LowRank, camera_codes
 from .adapter import noise_levels
-from .bypass import attention_layers, beside, embedding_width, ordinary_bypasses, ordinary_conditions, recomputed_blocks, trainable_forward
+from .bypass import attention_layers, beside, embedding_width, ordinary_bypasses, ordinary_conditions, recomputed_blocks, trainable_forward, ungraded
 from .conditions import VIEW_TELLS
 from .drawing import DrawingPrior
 from .encode import GRAPH_FACTOR, differentiable
@@ -107,8 +107,8 @@ class HostPhi(ScoreSession):
         make_resident([guider.model_patcher, *guider.loaded_models], *(graphs * memory for memory in self._memory))
         scale = HALF_SCALE if model.get_dtype_inference() == torch.float16 else 1.0
         with (
-            gradients(), trainable_forward(options), self._ordinary(), differentiable(model), ordinary_bypasses(model), self._applied(options),
-            recomputed_blocks(model.diffusion_model, self.save_memory),
+            gradients(), trainable_forward(options), self._ordinary(), differentiable(model), ordinary_bypasses(model), ungraded(self.controls),
+            self._applied(options), recomputed_blocks(model.diffusion_model, self.save_memory),
         ):  # fmt: skip
             denoised = super()._estimates(x.clone(), level.clone(), options, False)[0]
             error = target_error(x0.to(denoised), denoised, self._output_scale(level.clone()))

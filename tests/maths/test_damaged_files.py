@@ -36,6 +36,18 @@ def field(tmp_path):
     return file_readers.field_files(tmp_path), TensorFile.read(tmp_path / "field.safetensors", "bloom4d")
 
 
+@pytest.fixture
+def learned_field(tmp_path):
+    """A field whose one term learned one tensor."""
+    from dataclasses import replace
+
+    from bloom4d.models.optimize.scene_files import load_scene, save_scene
+
+    reader, whole = file_readers.field_files(tmp_path), tmp_path / "field.safetensors"
+    save_scene(replace(load_scene(whole), learned={"VSD": {"net.up": torch.ones(3, 2)}}), whole)
+    return reader, TensorFile.read(whole, "bloom4d")
+
+
 @pytest.mark.parametrize(("path", "value", "told"), [
     ("field", ..., "names no kind of field"),
     ("field.kind", ["hash"], "names no kind of field"),
@@ -66,6 +78,32 @@ def test_a_field_whose_description_is_wrong(field, path, value, told):
         assert told in refusal(reader, with_text(file, "bloom4d", json.dumps(document)))
     else:
         assert told in refusal(reader, with_value(file, "bloom4d", path, value))
+
+
+@pytest.mark.parametrize(("path", "value", "told"), [
+    ("learned", 7, "learning terms is 7"),
+    ("learned", ["VSD", "VSD"], "different names are needed"),
+    ("learned", [["VSD"]], "different names are needed"),
+    ("learned", ["VSD", "x" * 5000], "learned is missing"),
+    ("learned", [], "that its description does not name"),
+])
+def test_what_a_fields_terms_learned(learned_field, path, value, told):
+    reader, file = learned_field
+    assert told in refusal(reader, with_value(file, "bloom4d", path, value))
+
+
+def test_learned_tensors_that_are_none(learned_field):
+    reader, file = learned_field
+    assert "no numbers with a fraction" in refusal(reader, Damage("tensors", rebuilt(file, replace=("learned.0.net.up", "I32", [3, 2]))))
+    assert "learned is missing" in refusal(reader, Damage("tensors", rebuilt(file, rename=("learned.0.net.up", "learned.1.net.up"))))
+
+
+def test_a_field_of_before_terms_learned_is_read(learned_field, tmp_path):
+    reader, file = learned_field
+    assert reader.read(with_value(file, "bloom4d", "learned", ["VSD"])) == "read"
+    plain = file_readers.field_files(tmp_path)
+    old = TensorFile.read(tmp_path / "field.safetensors", "bloom4d")
+    assert plain.read(with_value(old, "bloom4d", "learned", ...)) == "read"
 
 
 @pytest.mark.parametrize("text", ["0", "[]", "null", DEEPLY, '{"format":'])

@@ -268,6 +268,46 @@ def test_the_users_lora_on_the_base_stays_beside_phi(host, synthetic):
             assert (base - estimate(synthetic, plain, z, sigma)).abs().max() > 1e-4
 
 
+def test_phi_hears_the_controlnets_of_its_prompt(host, synthetic):
+    from test_score_session import control_net
+
+    model = synthetic.image_model()
+    control = control_net(synthetic).set_cond_hint(torch.rand(2, 5, 128, 128, generator=torch.Generator().manual_seed(12)))
+    positive = synthetic.conditioning(1, control=control)
+    z, sigma = randn(*SHAPE), torch.tensor([0.3, 0.8])
+    with torch.inference_mode(False), torch.enable_grad():
+        from bloom4d.nodes.host.score import ScoreSession
+
+        def steered():
+            with ScoreSession(model, positive) as session:
+                return session.both(z, sigma)[0]
+
+        base = steered()
+        assert (base - estimate(synthetic, model, z, sigma)).abs().max() > 1e-3
+        with host.HostPhi(model, positive, None, 4, 1e-3, True) as phi:
+            assert torch.equal(phi.denoise(z, sigma, views(), 1.0), base)
+            train(phi, randn(*SHAPE, seed=5), steps=2)
+            assert not torch.equal(phi.denoise(z, sigma, views(), 1.0), base)
+        assert torch.equal(steered(), base) and left_behind(model) == []
+
+
+def test_a_stage_of_image_terms_alone_is_told_of_its_faces(nodes, synthetic):
+    from bloom4d.nodes.host.slots import lonely_pictures
+
+    def told(*made):
+        return lonely_pictures([one.term for one in made], [one.source for one in made])
+
+    deaf = {"told": "nothing"}
+    plain = guidance(nodes, synthetic, synthetic.image_model(), **deaf)
+    assert told(guidance(nodes, synthetic, synthetic.image_model())) == ""  # this one hears of cameras
+    assert "Add Multi-View Guidance" in told(plain)
+    several = call(nodes["cameras"].Bloom4DCameraSampler)[0]
+    assert told(plain, guidance(nodes, synthetic, synthetic.image_model(), cameras=several, **deaf)) == ""
+    assert told(guidance(nodes, synthetic, synthetic.image_model(), positive_back=synthetic.conditioning(7), **deaf)) == ""
+    clips = call(nodes["cameras"].Bloom4DCameraSampler, views=1, frames=3)[0]
+    assert told(guidance(nodes, synthetic, synthetic.image_model(), cameras=clips, **deaf)) == ""  # motion of a finished shape
+
+
 def test_phi_is_exported_as_a_lora_that_the_host_applies(host, nodes, synthetic, output):  # noqa: F811
     import comfy.sd
     import comfy_extras.nodes_train as host_nodes
@@ -353,6 +393,7 @@ def test_the_embedded_prior_carries_phi(nodes, synthetic, output, tmp_path):  # 
     stage = call(nodes["optimize"].Bloom4DStage, terms={"term0": made})[0]
     scene = optimise(nodes, tiny_field(nodes), stage, steps=2)[0]
     losses = scene.history[0].columns["loss"]
+    assert scene.history[0].terms == ("VSD",)
     assert losses[0] == 0.0 and losses[1] > 0.0  # phi is the prior until it has learned
     assert "camera.last.weight" in scene.learned["VSD"] and scene.learned["VSD"]["camera.last.weight"].abs().max() > 0
     assert left_behind(model) == []
