@@ -15,11 +15,12 @@ def lay_out(models: Path):
     import checkpoints
     import checkpoints_video
     import synthetic
-    from graphs.model_files import SD21_BASE, ZEROSCOPE
+    from graphs.model_files import SD21, SD21_BASE, ZEROSCOPE
 
     for folder in ("checkpoints", "diffusion_models"):
         (models / folder).mkdir(parents=True, exist_ok=True)
     synthetic.write_sd21_checkpoint(models / "checkpoints" / SD21_BASE.name)
+    (models / "checkpoints" / SD21.name).symlink_to(SD21_BASE.name)
     checkpoints.write_mvdream_checkpoint(models / "checkpoints" / MVDREAM)
     written = checkpoints_video.write_zeroscope_files(models)
     shutil.copy(models / "diffusion_models" / written, models / "diffusion_models" / ZEROSCOPE.name)

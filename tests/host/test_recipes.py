@@ -2,6 +2,7 @@
 
 import demo_workflows as demo
 import pytest
+from safetensors.torch import load_file
 
 RECIPES = ("text_to_4d_4dfy_demo", "text_to_4d_dream_in_4d_demo", "reanimate_4d_demo")
 FROZEN = "Moving field"
@@ -42,6 +43,14 @@ def test_4dfy_trains_motion_in_its_third_stage_by_videos_alone(ran, demo_server)
     stage = prompt[demo.titled(prompt, "Stage 3")]["inputs"]
     first = prompt[demo.titled(prompt, "Stage 1")]["inputs"]
     assert stage["rate_static"] == pytest.approx(first["rate_static"] / 100) and first["rate_dynamic"] == 0 < stage["rate_dynamic"]
+
+
+def test_what_vsd_learned_goes_on_from_stage_to_stage_and_is_saved_as_a_lora(ran, demo_server):
+    prompt, run = ran["text_to_4d_4dfy_demo"]
+    stages = {title: set(loaded(run, prompt, demo_server.base).learned) for title in ("Save field",)}
+    assert stages == {"Save field": {"VSD"}}
+    file, = (demo_server.base / "output" / "bloom4d" / "loras").glob("text_to_4d_4dfy*.safetensors")
+    assert any("lora_up" in name or "lora_B" in name for name in load_file(file)), "the host's own node wrote it"
 
 
 @pytest.mark.parametrize("name", RECIPES[1:])

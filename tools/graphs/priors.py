@@ -1,9 +1,9 @@
 """The models that judge: what guidance nodes of each role are connected to, from the embedded prior or from real models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from .builder import Graph
-from .model_files import MVDREAM, SD21_BASE, ZEROSCOPE
+from .model_files import MVDREAM, SD21, SD21_BASE, ZEROSCOPE
 
 BLUE = "#3a5068"
 SIDES = {"side": "positive", "front": "positive_front", "back": "positive_back", "overhead": "positive_overhead"}
@@ -15,13 +15,17 @@ MVDREAM_NEGATIVE = (
 
 @dataclass(frozen=True)
 class Priors:
-    """prompt: link to the text. views, pictures, video: model, vae, positive and negative of a role, and its prompts by direction."""
+    """prompt: link to the text. views, pictures, video: model, vae, positive and negative of a role, and its prompts by direction.
+
+    clip: the text encoder for further prompts. learner: what VSD's phi is connected to where it rides on a model of its own.
+    """
 
     prompt: list
     views: dict
     pictures: dict
     video: dict
     clip: list
+    learner: dict = field(default_factory=dict)
 
 
 def embedded(graph: Graph, prompt: str) -> Priors:
@@ -48,6 +52,15 @@ def real(graph: Graph, prompt: str) -> Priors:
     many = {"model": views[0], "vae": views[2], "positive": told[0], "negative": avoided[0]}
     both = directed(graph, text[0], image)
     return Priors(text[0], many, {"model": image[0], **both}, {"model": video[0], **both}, image[1])
+
+
+def real_with_learner(graph: Graph, prompt: str) -> Priors:
+    """The same, and Stable Diffusion 2.1 (v-prediction), on which VSD's phi rides and hears the plain prompt."""
+    priors = real(graph, prompt)
+    graph.column()
+    model = graph.add("CheckpointLoaderSimple", "Model that learns", models=(SD21,), ckpt_name=SD21.name)
+    said = {name: graph.add("CLIPTextEncode", title, text=text, clip=model[1])[0] for name, title, text in (("phi_positive", "Prompt for what learns", priors.prompt), ("phi_negative", "Negative prompt for what learns", ""))}
+    return replace(priors, learner={"phi_model": model[0], **said})
 
 
 def real_video(graph: Graph, prompt: str) -> Priors:

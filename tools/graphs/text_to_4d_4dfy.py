@@ -6,11 +6,11 @@ Both graphs are one: `build_demo` and `build_real` differ in the loaders and in 
 
 from .builder import Graph
 from .outcome import GREEN, NEEDS, add_optimiser, add_results, add_stage
-from .priors import BLUE, Priors, embedded, real
+from .priors import BLUE, Priors, embedded, real_with_learner
 
 NAME = "text_to_4d_4dfy"
 DEMO = f"{NAME}_demo"
-IMAGE_TERM = "Bloom4DSDSGuidance"
+IMAGE_TERM = "Bloom4DVSDGuidance"
 SHARES = {"look": "0.5, 0.5", "motion": "0.5, 0.25, 0.25"}
 """How often each term is drawn: views, pictures, video."""
 
@@ -22,7 +22,7 @@ Press **Run**. In some minutes a prompt becomes an object that changes over time
 
 **Three stages** (4D-fy, hybrid score distillation):
 1. *Shape*: four views of one instant.
-2. *Look*: half of the steps four views, half of them single pictures.
+2. *Look*: half of the steps four views, half of them single pictures, which are judged by VSD: a LoRA learns what the pictures look like now, and the object moves from there to what the prior expects. It goes on learning in stage 3, and is saved.
 3. *Motion*: half four views, a quarter pictures, a quarter videos from one camera. Only videos train the dynamic grid; pictures and views see one random time; the static grid learns a hundred times slower than before. The ball of the start grows out of the way.
 
 **What differs from the paper**: one small prior plays all three models, and it hears from which side and when each picture is seen, which an image or a video model does not. (Set *told* of the guidance nodes to less and look: `launch.py ablate fourdfy` has the table.) The first two stages show the middle of the time range instead of its start. Fewer steps, smaller pictures and grids, higher noise levels, gradients in reconstruction form, no background.
@@ -35,7 +35,7 @@ ABOUT_REAL = """## Text to 4D as 4D-fy does it, with its models
 
 Write a prompt and press **Run**. The steps are the paper's: 10,000, 10,000 and 100,000; its authors needed 2, 2 and 19 hours and 80 GB on an A100, and say that 40,000 steps of the last stage lose little. A run that was stopped goes on when the same graph is queued again. This graph was tried here on small random networks of the true layout, never yet on the real files.
 
-**Three stages**: MVDream judges four views; from the second stage on Stable Diffusion 2.1 judges single pictures, half of the time; in the third the shares are 0.5, 0.25 and 0.25, and Zeroscope judges videos of 16 frames from a camera that stands still. Only videos train the dynamic grid; the static one learns a hundred times slower then.
+**Three stages**: MVDream judges four views; from the second stage on Stable Diffusion 2.1-base judges single pictures by VSD, half of the time, while a LoRA on Stable Diffusion 2.1 learns what they look like (it is saved); in the third the shares are 0.5, 0.25 and 0.25, and Zeroscope judges videos of 16 frames from a camera that stands still. Only videos train the dynamic grid; the static one learns a hundred times slower then.
 
 **Where paper and code differ** the values here are
 - *steps of stage 2*: the paper's 10,000 (code: 25,000);
@@ -87,6 +87,7 @@ INSTANT = {"time_min": 0.5, "time_max": 0.5}
 LEVELS = {"t_max_start": 0.98, "t_max_end": 0.85, "t_min_start": 0.5, "t_min_end": 0.4}
 COARSE = {"coarse_factor": 0.5, "coarse_until": 0.24}
 RATES = {"rate_static": 0.03, "rate_decoder": 0.007, "opaque": 30.0}
+LEARNER = {"scenes": 4, "weighting": "recon", "lora_rate": 1e-3}
 DEMO_VALUES = {
     "Field": {"size": "demo", "background": "none"},
     "Views of one instant": INSTANT,
@@ -95,8 +96,8 @@ DEMO_VALUES = {
     "Multi-view, stage 1": {**LEVELS, "coarse_factor": 0.5, "coarse_until": 1.0},
     "Multi-view, stage 2": LEVELS,
     "Multi-view, stage 3": {**LEVELS, **COARSE},
-    "Image, stage 2": {**LEVELS, "scenes": 4, "weighting": "recon"},
-    "Image, stage 3": {**LEVELS, **COARSE, "scenes": 4, "weighting": "recon"},
+    "Image, stage 2": {**LEVELS, **LEARNER},
+    "Image, stage 3": {**LEVELS, **COARSE, **LEARNER},
     "Video, stage 3": {**LEVELS, **COARSE, "weighting": "recon"},
     "Stage 1": {**RATES, "static_levels": 0.5, "levels_until": 1.0},
     "Stage 2": {**RATES, "static_levels": 0.75, "levels_until": 1.0},
@@ -117,7 +118,7 @@ def build_demo() -> Graph:
 
 def build_real() -> Graph:
     graph = Graph(ABOUT_REAL, REAL_VALUES)
-    return build(graph, real(graph, "a panda dancing"))
+    return build(graph, real_with_learner(graph, "a panda dancing"))
 
 
 def build(graph: Graph, priors: Priors) -> Graph:
@@ -134,6 +135,9 @@ def build(graph: Graph, priors: Priors) -> Graph:
     second = add_look(graph, priors, first, renderer, still)
     third = add_motion(graph, priors, second, renderer, (*moving, clip))
     add_results(graph, third, priors.prompt, NAME)
+    graph.column()
+    learned = graph.add("Bloom4DLearnedLoRA", "What VSD learned", field=third)
+    graph.add("SaveLoRA", "Save LoRA", lora=learned[0], steps=learned[1], prefix=f"bloom4d/loras/{NAME}")
     return graph
 
 
@@ -147,7 +151,7 @@ def add_shape(graph: Graph, priors: Priors, field, renderer, cameras):
 def add_look(graph: Graph, priors: Priors, field, renderer, cameras):
     graph.group("Stage 2: shape and look", GREEN)
     views = graph.add("Bloom4DMultiViewGuidance", "Multi-view, stage 2", cameras=cameras[0][0], **priors.views)
-    picture = graph.add(IMAGE_TERM, "Image, stage 2", cameras=cameras[1][0], **priors.pictures)
+    picture = graph.add(IMAGE_TERM, "Image, stage 2", cameras=cameras[1][0], **priors.pictures, **priors.learner)
     stage = add_stage(graph, "Stage 2", [views, picture], name="look", probabilities=SHARES["look"])
     return add_optimiser(graph, "Optimize stage 2", field, stage, renderer, NAME)
 
@@ -156,7 +160,7 @@ def add_motion(graph: Graph, priors: Priors, field, renderer, cameras):
     """Stills see one random time, and only the video term trains the dynamic grid; the static one learns a hundred times slower."""
     graph.group("Stage 3: motion", GREEN)
     views = graph.add("Bloom4DMultiViewGuidance", "Multi-view, stage 3", cameras=cameras[0][0], **priors.views)
-    picture = graph.add(IMAGE_TERM, "Image, stage 3", cameras=cameras[1][0], **priors.pictures)
+    picture = graph.add(IMAGE_TERM, "Image, stage 3", cameras=cameras[1][0], **priors.pictures, **priors.learner)
     graph.column()
     video = graph.add("Bloom4DVideoSDSGuidance", "Video, stage 3", cameras=cameras[2][0], **priors.video)
     stage = add_stage(graph, "Stage 3", [views, picture, video], name="motion", probabilities=SHARES["motion"])
