@@ -54,7 +54,7 @@ def find(name: str) -> Path:
             if path.is_file():
                 return path
     known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.json"))) or "none"
-    raise WorkflowError(f"there is no workflow {cut(name)}: give a path or one of these names: {known}.")
+    raise WorkflowError(f"there is no workflow {cut(name)}: give a path, or one of these names.\n{known}")
 
 
 def load_twin(path: Path) -> dict:

@@ -103,8 +103,8 @@ class HostPhi(ScoreSession):
     def _error_and_gradients(self, x: Tensor, level: Tensor, options: dict, x0: Tensor) -> list[Tensor]:
         """The error and its gradient by parameter; blocks are computed again only while everything is as in the forward."""
         model, guider = self._guider.inner_model, self._guider
-        graphs = 1 if self.save_memory else GRAPH_FACTOR
-        make_resident([guider.model_patcher, *guider.loaded_models], *(graphs * memory for memory in self._memory))
+        graphs, kept = (1, 0) if self.save_memory else (GRAPH_FACTOR, guider.model_patcher.model_size())  # a graph keeps copies of the weights
+        make_resident([guider.model_patcher, *guider.loaded_models], *(graphs * memory + kept for memory in self._memory))
         scale = HALF_SCALE if model.get_dtype_inference() == torch.float16 else 1.0
         with (
             gradients(), trainable_forward(options), self._ordinary(), differentiable(model), ordinary_bypasses(model), ungraded(self.controls),
