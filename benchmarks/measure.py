@@ -13,6 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import pack  # noqa: E402
 
 pack.load_pack()
+
+from bloom4d.models.render.graph_memory import kept_bytes  # noqa: E402, F401
+
 FAILED = []
 
 
@@ -25,21 +28,6 @@ def alternate(cases: dict[str, Callable[[], object]], rounds: int = 7) -> dict[s
             case()
             least[name] = min(least[name], (time.process_time() - start) * 1e3)
     return least
-
-
-def kept_bytes(forward: Callable[[], object], parameters: list[torch.Tensor]) -> int:
-    """Bytes of distinct memory that autograd keeps from `forward` for the backward pass, parameters aside."""
-    kept, ours = {}, {parameter.untyped_storage().data_ptr() for parameter in parameters}
-
-    def note(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in ours:
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the reference keeps the address from being used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        forward()
-    return sum(size for size, _ in kept.values())
 
 
 def relative_error(value: torch.Tensor, expected: torch.Tensor) -> float:

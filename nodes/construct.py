@@ -1,7 +1,5 @@
 """Gaussians from Orbit Video: 4D construction in two phases, of pictures whose cameras and times are known."""
 
-import time
-
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -20,7 +18,7 @@ from .construct_run import Constructed, Order, construct
 from .field import option_of, whole
 from .host import judges
 from .metrics import LPIPS_FILE
-from .optimize import plan_of, run_inputs
+from .optimize import plan_of, run_inputs, unfinished_stamp
 from .prior import resolve_cameras
 from .sockets import CAMERAS_4D, FIELD_4D, GAUSSIANS_4D
 
@@ -77,7 +75,7 @@ def fitting_inputs() -> list:
         number("reset_at", 0.5, 0, 1, 0.01, "Part of the coarse phase at which all opacities are lowered, which removes what no picture needs; 0: never.", advanced=True),
         io.Int.Input("early_stop", default=0, min=0, max=100000, step=1, tooltip="Steps of the fine phase without a gain of 0.02 dB after which it ends; 0: never.", advanced=True),
         io.Int.Input("frames_out", default=16, min=1, max=512, step=1, tooltip="Times of the Gaussians that come out; the field gives any other."),
-        *run_inputs(1)[1:-1],  # without steps and renderer, of which there are two phases and one kind
+        *(asked for asked in run_inputs(1) if asked.id not in ("steps", "renderer")),  # two phases, one kind of renderer
     ]  # fmt: skip
 
 
@@ -119,8 +117,8 @@ def order_of(
 
 def plan_values(values: dict) -> tuple[dict, dict]:
     """Widgets apart: (those of the run's plan, all others)."""
-    names = ("resume", "checkpoint", "filename_prefix", "preview_interval", "checkpoint_interval", "time_budget")
-    return {name: values[name] for name in names}, {name: value for name, value in values.items() if name not in names}
+    names = ("resume", "checkpoint", "filename_prefix", "preview_interval", "checkpoint_interval", "time_budget", "step_budget")
+    return {name: values[name] for name in names if name in values}, {name: value for name, value in values.items() if name not in names}
 
 
 def put_out(made: Constructed) -> io.NodeOutput:
@@ -188,8 +186,8 @@ class Bloom4DGaussiansFromOrbitVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, time_budget, lpips=None, **values):
-        return time.time_ns() if time_budget else judges.LPIPS.stamp(lpips)
+    def fingerprint_inputs(cls, time_budget, step_budget=0, lpips=None, **values):
+        return unfinished_stamp(time_budget, step_budget, judges.LPIPS.stamp(lpips))
 
     @classmethod
     def execute(

@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import numpy
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..models.optimize.advice import advise
 from ..models.optimize.history import StageHistory
 
 PANELS = (
@@ -17,15 +19,20 @@ PANELS = (
     ("opacity", "opacity", False),
     ("motion", "motion", False),
     ("rate", "learning rates", True),
+    ("moving", "object: motion, flicker", True),
+    ("faces", "object: multi-face", False),
+    ("filled", "object: filled, change", False),
 )
 """Column, title, logarithmic axis."""
+SEEN = {"moving": ("motion", "flicker"), "faces": ("faces",), "filled": ("filled", "change")}
+"""The panels of what was seen from all sides at intervals, and their lines."""
 COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194), (23, 190, 207))
 WIDTH, HEIGHT, MARGIN, HEAD = 420, 220, 48, 20
 SMOOTHED = 12  # the strong line is a mean over a twelfth of a stage's points, the faint one is raw
 
 
 def curves_json(histories: tuple[StageHistory, ...]) -> str:
-    """Every stage's rows by term, learning rates by role, skipped steps; NaN is null."""
+    """Every stage's rows by term, learning rates by role, skipped steps, looks from all sides and their advice; NaN is null."""
     return json.dumps({"stages": [_stage_values(history) for history in histories]})
 
 
@@ -45,6 +52,8 @@ def _stage_values(history: StageHistory) -> dict:
         "terms": terms,
         "learning_rates": {"step": steps, **rates},
         "skipped": history.skipped,
+        "object": {name: [_clean(value) for value in column] for name, column in history.watched.items()},
+        "advice": [advice.text for advice in advise(history)],
     }
 
 
@@ -60,7 +69,8 @@ def draw_curves(histories: tuple[StageHistory, ...]) -> Tensor:
     terms = list(dict.fromkeys(name for history in histories for name in history.terms))
     roles = list(dict.fromkeys(role for history in histories for role in history.roles))
     for index, (column, title, logarithmic) in enumerate(PANELS):
-        panel = _panel(_lines(histories, starts, column), title, logarithmic, starts, roles if column == "rate" else terms)
+        labels = SEEN.get(column) or (roles if column == "rate" else terms)
+        panel = _panel(_lines(histories, starts, column), title, logarithmic, starts, labels)
         sheet.paste(panel, (index % columns * WIDTH, index // columns * HEIGHT))
     return torch.from_numpy(numpy.asarray(sheet, dtype=numpy.float32) / 255.0)[None].clone()
 
@@ -79,6 +89,8 @@ def _lines(histories, starts, column: str) -> dict[str, list[list[tuple[float, f
     for history, start in zip(histories, starts):
         if column == "rate":
             pieces = _rate_pieces(history, start)
+        elif column in SEEN:
+            pieces = {name: _points(history.watched["step"], history.watched[name], start) for name in SEEN[column]}
         else:
             pieces = _term_pieces(history, start, column)
         for label, points in pieces.items():
@@ -92,6 +104,10 @@ def _rate_pieces(history: StageHistory, start: int) -> dict[str, list[tuple[floa
     return {role: [(start + step, history.learning_rates(step)[role]) for step in steps] for role in history.roles}
 
 
+def _points(steps: list[float], values: list[float], start: int) -> list[tuple[float, float]]:
+    return [(start + step, value) for step, value in zip(steps, values) if math.isfinite(value)]
+
+
 def _term_pieces(history: StageHistory, start: int, column: str) -> dict[str, list[tuple[float, float]]]:
     pieces = {name: [] for name in history.terms}
     for step, term, value in zip(history.columns["step"], history.columns["term"], history.columns[column]):
@@ -100,7 +116,7 @@ def _term_pieces(history: StageHistory, start: int, column: str) -> dict[str, li
     return pieces
 
 
-def _panel(lines, title: str, logarithmic: bool, starts: list[int], labels: list[str]) -> Image.Image:
+def _panel(lines, title: str, logarithmic: bool, starts: list[int], labels: Sequence[str]) -> Image.Image:
     panel = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw, font = ImageDraw.Draw(panel), ImageFont.load_default(size=11)
     draw.text((MARGIN, 4), title, fill="black", font=font)
@@ -113,7 +129,7 @@ def _panel(lines, title: str, logarithmic: bool, starts: list[int], labels: list
         draw.line([place.at(start, None), (place.at(start, None)[0], HEAD)], fill=(210, 210, 210))
     place.frame(draw, font)
     for index, (label, pieces) in enumerate(lines.items()):
-        colour = COLOURS[labels.index(label) % len(COLOURS)]
+        colour = COLOURS[list(labels).index(label) % len(COLOURS)]
         for points in pieces:
             _curve(draw, place, points, colour)
         draw.text((MARGIN + 120 + 72 * (index % 4), 4 + 12 * (index // 4)), label[:12], fill=colour, font=font)

@@ -1,6 +1,5 @@
 """Gaussians distilled from a field or from a batch of meshes, by fitting them to our own pictures of it."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -33,7 +32,7 @@ from .host.estimates import amount, need_memory
 from .host.inference import gradients, ordinary
 from .host.meshes import tensors_of
 from .host.progress import HostCallback
-from .optimize import plan_of, run_inputs
+from .optimize import plan_of, run_inputs, unfinished_stamp
 from .render import for_pictures
 from .runner import RunPlan, resume, run_id
 from .sockets import FIELD_4D, GAUSSIANS_4D
@@ -128,8 +127,8 @@ class Bloom4DGaussiansFromField(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, time_budget, **values):
-        return time.time_ns() if time_budget else 0
+    def fingerprint_inputs(cls, time_budget, step_budget=0, **values):
+        return unfinished_stamp(time_budget, step_budget)
 
     @classmethod
     def execute(cls, field, count, views, times, size, frames, degree, elevation_min, elevation_max, steps, seed, renderer=None, **plan):
@@ -185,14 +184,14 @@ class Bloom4DGaussiansFromMeshBatch(io.ComfyNode):
                 *film_inputs(4000, 8, 8, "At most as many as the batch has; meshes between are not looked at."),
                 number("light", 0.5, 0, 1, 0.01, "Soft light from above and in front, so that shape is seen; 0 shows plain colours. A mesh that is unlit gets none."),
                 *result_inputs(16),
-                *run_inputs(150)[:-1],
+                *(asked for asked in run_inputs(150) if asked.id != "renderer"),
             ],
             outputs=outputs(),
         )
 
     @classmethod
-    def fingerprint_inputs(cls, time_budget, **values):
-        return time.time_ns() if time_budget else 0
+    def fingerprint_inputs(cls, time_budget, step_budget=0, **values):
+        return unfinished_stamp(time_budget, step_budget)
 
     @classmethod
     def execute(cls, mesh, count, views, times, size, light, frames, degree, elevation_min, elevation_max, steps, seed, **plan):

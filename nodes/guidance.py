@@ -72,6 +72,10 @@ class PriorSource:
         empty, negatives = (self.negative, ()) if plain else (self.unconditional, (self.negative, *self.directed_negatives))
         return kind(self.model, self.vae, self.positives, empty, size, self.tells, self.one_at_a_time, negatives=negatives, frames=self.frames)
 
+    def patchers(self) -> tuple:
+        """The host's handles on the networks that it asks."""
+        return self.model, self.vae.patcher
+
     def devices(self) -> tuple[torch.device, ...]:
         """Where the MODEL and its VAE compute: the host's choice, or that of its Select Device nodes."""
         return self.model.load_device, self.vae.device
@@ -148,7 +152,7 @@ def fine_inputs(weighting: str, level_per: str, rescale: float) -> list:
         io.Combo.Input("noise_level", options=list(SHARING_LABELS), default=level_per, advanced=True, tooltip="What shares one noise level."),
         number("rescale", rescale, 0, 1, 0.01, "Pull the guided estimate's contrast back to the unguided one's (MVDream: 0.5). Lower it to 0.3 when floaters appear.", advanced=True),
         number("clip", 0.0, 0, 1e6, 0.01, "Bound on each latent's gradient norm; 0 is off.", advanced=True),
-        io.Boolean.Input("save_memory", default=False, advanced=True, tooltip="Encode picture by picture in the backward pass: exact, slower, for large VAEs."),
+        io.Boolean.Input("save_memory", default=False, advanced=True, tooltip="Always encode picture by picture in the backward pass: exact, slower. Off: only where the graphs of all pictures do not fit in free memory."),
     ]  # fmt: skip
 
 

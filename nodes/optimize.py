@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from ..models.guidance.mixing import parse_probabilities
 from ..models.guidance.regularisers import Regularisers
 from ..models.guidance.schedules import Schedule
+from ..models.optimize.advice import advise
 from ..models.optimize.checkpoint import CheckpointStore, read_checkpoint
 from ..models.optimize.history import StageHistory
 from ..models.optimize.workpiece import history_of
@@ -70,6 +71,7 @@ class Bloom4DStage(io.ComfyNode):
                 io.Int.Input("levels_every", default=0, min=0, max=100000, step=1, optional=True, advanced=True, tooltip="Steps after which one more whole level joins, from the shares above on (Dream-in-4D: 500, from a third of 12 levels). 0: levels fade in until levels_until."),
                 io.String.Input("halve_rates_at", default="", optional=True, advanced=True, tooltip="Fractions of the stage at which all learning rates are halved, such as 0.8, 0.9 (Dream-in-4D's code). Empty: nowhere."),
                 number("blob_until", 1.0, 0.01, 1, 0.01, "Part of the stage over which the ball's radius moves from blob_start to blob_end (4D-fy's code: half of its last stage).", advanced=True, optional=True),
+                io.Int.Input("block", default=1, min=1, max=1024, step=1, optional=True, advanced=True, tooltip="With probabilities: draw a term per so many steps. The expected mix stays; models that do not fit in memory together are exchanged less often (8 to 16)."),
             ],
             outputs=[STAGE_4D.Output("stage", tooltip="For an optimiser.")],
         )  # fmt: skip
@@ -94,6 +96,7 @@ class Bloom4DStage(io.ComfyNode):
             backdrop=Backdrop(values["random_background"]),
             weight_decay=values["weight_decay"],
             levels_every=values.get("levels_every", 0),
+            block=values.get("block", 1),
         )
         return io.NodeOutput(HostStage(stage, tuple(item.source for item in guidance)))
 
@@ -118,6 +121,7 @@ def run_inputs(steps: int) -> list:
         number("checkpoint_interval", 30, 0, 86400, 0.5, "Seconds between checkpoints; 0 writes one at the end only.", advanced=True),
         number("time_budget", 0, 0, 100000, 0.1, "Minutes after which the stage ends early with what it has; 0 is no limit.", advanced=True),
         RENDERER_4D.Input("renderer", optional=True, tooltip="How the field is rendered. By default volumes at 48 samples per ray, and Gaussians as splats."),
+        io.Int.Input("step_budget", default=0, min=0, max=1000000, step=1, optional=True, advanced=True, tooltip="Steps after which the stage ends early with what it has; queue again to go on from there. 0 is no limit."),
     ]
 
 
@@ -129,15 +133,30 @@ def run_outputs() -> list:
     ]
 
 
-def plan_of(resume, checkpoint, filename_prefix, preview_interval, checkpoint_interval, time_budget) -> RunPlan:
-    return RunPlan(filename_prefix, resume, checkpoint, Pace(preview_interval, checkpoint_interval, 60.0 * time_budget))
+def plan_of(resume, checkpoint, filename_prefix, preview_interval, checkpoint_interval, time_budget, step_budget=0) -> RunPlan:
+    return RunPlan(filename_prefix, resume, checkpoint, Pace(preview_interval, checkpoint_interval, 60.0 * time_budget, step_budget))
 
 
-def finished(scene, renderer, sources, terms=()) -> io.NodeOutput:
+def unfinished_stamp(time_budget: float, step_budget: int = 0, otherwise=0) -> int | str:
+    """What makes the host run a node again whose budget may have ended it early; without a budget `otherwise` decides."""
+    return time.time_ns() if time_budget or step_budget else otherwise
+
+
+def finished(scene, renderer, sources, said: str, terms=()) -> io.NodeOutput:
     """A run's outputs, and as text what there is to say about its prompts and `terms`, about devices where there are several,
-    and which canonical field stayed frozen."""
-    notes = "\n".join(filter(None, [notes_of(sources), lonely_pictures(terms, sources), places_of(sources) if apart(sources) else "", canonical_text(scene.field)]))
+    which canonical field stayed frozen, how the stage went, and `said`."""
+    places = places_of(sources) if apart(sources) else ""
+    lines = [notes_of(sources), lonely_pictures(terms, sources), places, canonical_text(scene.field), *told(scene.history[-1]), said]
+    notes = "\n".join(filter(None, lines))
     return io.NodeOutput(scene, loss_map(scene), picture_of(scene, renderer), ui={"text": (notes,)} if notes else None)
+
+
+def told(history: StageHistory) -> list[str]:
+    """How far a stage came that a budget ended early, and what its last look at the field advises."""
+    seen = max(history.watched["step"], default=0.0)  # the last step always ends with a look, also where no term was due
+    done = int(max(history.columns["step"], default=-1.0)) + 1
+    early = [f"Ended by its budget after {done} of {history.steps} steps. Queue again to go on."] if seen < history.steps else []
+    return [*early, *(f"Advice, {advice.name}: {advice.text}" for advice in advise(history))]
 
 
 class Bloom4DHybridSDSOptimizer(io.ComfyNode):
@@ -158,14 +177,14 @@ class Bloom4DHybridSDSOptimizer(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, time_budget, **values):
-        return time.time_ns() if time_budget else 0  # a stage that ended early goes on when it is queued again
+    def fingerprint_inputs(cls, time_budget, step_budget=0, **values):
+        return unfinished_stamp(time_budget, step_budget)
 
     @classmethod
     def execute(cls, field, stage, steps, seed, renderer=None, **plan):
         renderer = renderer or default_renderer(field.field)
-        scene = distil(field, stage, renderer, steps, seed, plan_of(**plan))
-        return finished(scene, renderer, stage.sources, stage.stage.terms)
+        scene, said = distil(field, stage, renderer, steps, seed, plan_of(**plan))
+        return finished(scene, renderer, stage.sources, said, stage.stage.terms)
 
 
 class Bloom4DPhotometricRefinement(io.ComfyNode):
@@ -197,8 +216,8 @@ class Bloom4DPhotometricRefinement(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, time_budget, **values):
-        return time.time_ns() if time_budget else 0
+    def fingerprint_inputs(cls, time_budget, step_budget=0, **values):
+        return unfinished_stamp(time_budget, step_budget)
 
     @classmethod
     def execute(
@@ -218,8 +237,8 @@ class Bloom4DPhotometricRefinement(io.ComfyNode):
             rays=rays,
             rates=LearningRates(rate_static, rate_dynamic, rate_decoder, 0.0, 0.0),
         )
-        scene = refine(field, guidance.source, config, renderer, steps, seed, plan_of(**plan))
-        return finished(scene, renderer, (guidance.source,))
+        scene, said = refine(field, guidance.source, config, renderer, steps, seed, plan_of(**plan))
+        return finished(scene, renderer, (guidance.source,), said)
 
 
 class Bloom4DTrainingCurves(io.ComfyNode):
@@ -229,7 +248,7 @@ class Bloom4DTrainingCurves(io.ComfyNode):
             node_id="Bloom4DTrainingCurves",
             display_name="Training Curves",
             category=CATEGORY,
-            description="Every term's loss, noise level, gradient norm, opacity and motion, and the learning rates, over all stages: of a field, or of a job from its newest checkpoint.",
+            description="Every term's loss, noise level, gradient norm, opacity and motion, the learning rates, and the object's motion, flicker, faces and filling over all stages: of a field, or of a job from its newest checkpoint.",
             search_aliases=["loss curve", "plot", "metrics", "history"],
             is_output_node=True,
             inputs=[
@@ -237,7 +256,7 @@ class Bloom4DTrainingCurves(io.ComfyNode):
                 FIELD_4D.Input("field", optional=True, tooltip="A field that came out of an optimiser; it wins over the run."),
             ],
             outputs=[
-                io.Image.Output("curves", tooltip="Six panels; faint lines are raw, strong ones smoothed, grey lines divide stages."),
+                io.Image.Output("curves", tooltip="Nine panels; faint lines are raw, strong ones smoothed, grey lines divide stages."),
                 io.String.Output("json", tooltip="The same numbers, term by term."),
             ],
         )

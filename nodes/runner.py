@@ -1,6 +1,7 @@
 """Running an optimisation inside a node: run folder, resume, priors, progress, pictures."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -28,9 +29,10 @@ from .host import paths
 from .host.forming import show_forming
 from .host.inference import gradients
 from .host.progress import HostCallback
+from .host.residency import RunRoom, counting
 
-RAYS_AT_ONCE = {"cpu": 1 << 16}  # whose graph is kept whole; fixed, since another chunk rounds differently and a resume must not
-ACCELERATOR_RAYS = 1 << 17  # some 8 GB with dense samples; the loop halves it where that is too much
+RAYS_AT_ONCE = {"cpu": 1 << 16}  # whose graph is kept whole, where memory allows
+ACCELERATOR_RAYS = 1 << 20
 SHEET_TILE = 64
 
 
@@ -68,20 +70,20 @@ def run_id(scene: Scene, sources: tuple[Source, ...], renderer: Renderer, *setti
     return fingerprint(start, [source.identity() for source in sources], renderer.kind, renderer.config, *settings)
 
 
-def distil(scene: Scene, hosted: HostStage, renderer: Renderer, steps: int, seed: int, plan: RunPlan) -> Scene:
-    """Run or resume one stage of score distillation; the scene's field is copied, never changed."""
+def distil(scene: Scene, hosted: HostStage, renderer: Renderer, steps: int, seed: int, plan: RunPlan) -> tuple[Scene, str]:
+    """Run or resume one stage of score distillation; the scene's field is copied, never changed. Also what there is to say of it."""
     renderer.check(scene.field)
     hosted.stage.regularisers.check(scene.field)
 
     def begin(local: Scene, priors: list, chunk: int) -> Distiller:
-        return Distiller(local, hosted.stage, priors, renderer, steps, seed, chunk)
+        return Distiller(local, hosted.stage, priors, renderer, steps, seed, chunk, RunRoom(patchers_of(hosted.sources)))
 
     name = run_id(scene, hosted.sources, renderer, hosted.stage, steps, seed)
     return work(scene, hosted.sources, begin, name, plan)
 
 
-def refine(scene: Scene, source: PriorSource, config: Refinement, renderer: Renderer, steps: int, seed: int, plan: RunPlan) -> Scene:
-    """Run or resume a photometric refinement; the scene's field is copied, never changed."""
+def refine(scene: Scene, source: PriorSource, config: Refinement, renderer: Renderer, steps: int, seed: int, plan: RunPlan) -> tuple[Scene, str]:
+    """Run or resume a photometric refinement; the scene's field is copied, never changed. Also what there is to say of it."""
     renderer.check(scene.field)
 
     def begin(local: Scene, priors: list, chunk: int) -> Refiner:
@@ -90,12 +92,16 @@ def refine(scene: Scene, source: PriorSource, config: Refinement, renderer: Rend
     return work(scene, (source,), begin, run_id(scene, (source,), renderer, config, steps, seed), plan)
 
 
-def work(scene: Scene, sources: tuple[Source, ...], begin: Callable, name: str, plan: RunPlan) -> Scene:
-    """Run the job that `begin` makes, on the host's device, with its priors open and its run folder locked."""
+def work(scene: Scene, sources: tuple[Source, ...], begin: Callable, name: str, plan: RunPlan) -> tuple[Scene, str]:
+    """Run the job that `begin` makes, on the host's device, with its priors open and its run folder locked.
+
+    Returns the scene, and what the run has to say: models that had to be exchanged.
+    """
     store = CheckpointStore(paths.run_folder(plan.prefix, name))
     device = comfy.model_management.get_torch_device()
     with gradients(), ExitStack() as open_things:
         open_things.enter_context(store.lock())
+        loads = open_things.enter_context(counting())
         priors = [open_things.enter_context(source.open()) for source in sources]
         job = begin(replace(scene, field=scene.field.clone().to(device)), priors, RAYS_AT_ONCE.get(device.type, ACCELERATOR_RAYS))
         resume(job, store, plan)
@@ -103,7 +109,7 @@ def work(scene: Scene, sources: tuple[Source, ...], begin: Callable, name: str, 
         run(job, store, watcher(job, notes_of(sources)), plan.pace)
         finished = job.scene()
     drop_finished(paths.runs_root())
-    return replace(finished, field=finished.field.to("cpu"))
+    return replace(finished, field=finished.field.to("cpu")), exchanged(loads)
 
 
 def watcher(job: Distiller | Refiner, note: str) -> Callable:
@@ -126,6 +132,21 @@ def places_of(sources: tuple[Source, ...]) -> str:
     """Where the field renders and where each prior computes, in words."""
     priors = dict.fromkeys(filter(None, (source.place() for source in sources)))
     return "; ".join([f"The field renders on {comfy.model_management.get_torch_device()}", *priors])
+
+
+def patchers_of(sources: tuple[Source, ...]) -> list:
+    """The host's handles on every model that a run asks, each once; a source without networks has none."""
+    found = [patcher for source in sources for patcher in getattr(source, "patchers", tuple)()]
+    return [patcher for index, patcher in enumerate(found) if not any(patcher is other for other in found[:index])]
+
+
+def exchanged(loads: Counter) -> str:
+    """Which models had to be loaded more than once, in words; empty when all of them stayed."""
+    again: Counter = Counter()
+    for (name, _), count in loads.items():
+        again[name] += count - 1
+    told = ", ".join(f"{name} {count}" for name, count in sorted(again.items()) if count)
+    return f"Not everything fits in memory together. Loaded again, times: {told}. A larger block in the Stage exchanges models less often." if told else ""
 
 
 def apart(sources: tuple[Source, ...]) -> bool:

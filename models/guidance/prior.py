@@ -18,9 +18,14 @@ class Prior(Protocol):
     default_guidance: float
     accepts_alpha: bool  # the encoder reads alpha; otherwise pictures are composited before it
     backdrop: float | None  # grey level that it was trained to see behind objects (1 white); None or left out: any
+    singly: bool  # set by the loop, see `heavy`
 
     def encode(self, rgb: Tensor, alpha: Tensor) -> Tensor:
         """Latents of premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both in [0, 1], resized bilinearly to the native size."""
+
+    def heavy(self, pictures: int) -> bool:
+        """Whether the graphs of so many encoded pictures do not fit in the free memory together. Then the loop sets `singly`, and
+        `encode` recomputes them one by one in the backward pass: the same gradients."""
 
     def sigma_at(self, percent: Tensor) -> Tensor:
         """Noise levels at fractions of the schedule, 0 the noisiest and 1 clean; finite everywhere."""

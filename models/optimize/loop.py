@@ -1,7 +1,7 @@
 """Hybrid score distillation of one stage into a field (4D-fy, section 3.3; specification 10.2)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -14,25 +14,28 @@ from ..guidance.objective import Outcome, Pictures, shared
 from ..guidance.regularisers import penalty
 from ..guidance.seeds import derive, generator
 from ..render.deferred import RenderedViews
+from ..render.graph_memory import bytes_per_ray
 from .checkpoint import Checkpoint
 from .learners import learners
-from .memory import smaller_chunk
+from .memory import MemoryPlan, Room
 from .scene import Scene
 from .stages import Stage, Term
-from .workpiece import Workpiece
+from .workpiece import Workpiece, damaged
 
 
 class Distiller:
     """One stage at work. A `Job` for `runs.run`.
 
     `judges` stand beside `stage.terms`: what each objective asks, such as a `Prior`. Every random number is drawn from (seed, number of the stage, step, term, purpose),
-    so a resumed or repeated step draws the same ones. `chunk` rays are rendered at a time; 0 keeps the graph of any batch.
+    so a resumed or repeated step draws the same ones. `chunk` rays are rendered at a time; 0 keeps the graph of any batch. With
+    a `room` they become fewer where less memory is free.
     """
 
-    def __init__(self, scene: Scene, stage: Stage, judges: Sequence, renderer, steps: int, seed: int = 0, chunk: int = 0):
+    def __init__(self, scene: Scene, stage: Stage, judges: Sequence, renderer, steps: int, seed: int = 0, chunk: int = 0, room: Room | None = None):
         assert len(judges) == len(stage.terms)
         check_displacement([term.name for term in stage.terms if term.wants_displacement], scene.field)
-        self.stage, self.judges, self.chunk, self.steps = stage, tuple(judges), chunk, steps
+        self.stage, self.judges, self.steps = stage, tuple(judges), steps
+        self.memory = MemoryPlan(chunk, room=room)
         names = tuple(term.name for term in stage.terms)
         self.work = Workpiece(scene, renderer, stage.rates, stage.weight_decay, steps, seed, stage.name, names, learners(names, self.judges))
 
@@ -49,14 +52,14 @@ class Distiller:
         return self.work.stalled
 
     def advance(self) -> str:
-        """One step; out of memory halves the chunk and repeats it with the same randomness."""
+        """One step; out of memory halves the chunk, encodes pictures one at a time, and repeats it with the same randomness."""
         while True:
             try:
                 rows = self._gather()
                 break
             except RuntimeError as error:
                 self.work.clear()
-                self.chunk = smaller_chunk(error, self.chunk, self._most_rays())
+                self.memory.shrink(error, self._most_rays())
         self.work.apply(rows)
         return self._describe(rows)
 
@@ -69,12 +72,17 @@ class Distiller:
         return self.work.preview()
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict]:
-        """See `Workpiece.snapshot`."""
-        return self.work.snapshot()
+        """The workpiece, and how much is computed at once."""
+        tensors, values = self.work.snapshot()
+        return tensors, values | {"memory": self.memory.describe()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """See `Workpiece.restore`."""
+        """See `Workpiece.restore`; the rest of the run rounds as the checkpoint's did."""
         self.work.restore(checkpoint)
+        try:
+            self.memory.restore(checkpoint.values.get("memory"))
+        except ValueError as error:
+            raise damaged(checkpoint, error) from None
 
     def _gather(self) -> list[dict]:
         """Gradients of the step's terms, added up in the parameters; returns the rows of the history."""
@@ -90,7 +98,8 @@ class Distiller:
         if self.stage.probabilities is None:
             return due
         shares = tuple(share if index in due else 0.0 for index, share in enumerate(self.stage.probabilities))
-        return (draw_term(shares, generator(*self.work.keys("type"))),) if any(shares) else ()
+        beginning = self.step - self.step % self.stage.block
+        return (draw_term(shares, generator(*self.work.keys_of(beginning, "type"))),) if any(shares) else ()
 
     def _accumulate(self, terms: Sequence[int]) -> list[dict]:
         """Render, score and back-propagate terms that see the same pictures, whose random numbers are the first one's."""
@@ -99,9 +108,9 @@ class Distiller:
         cameras = first.cameras.sample(generator(*keys, "cameras"), first.scenes).to(work.device)
         height, width = first.resolution.at(self.step, self.steps)
         work.optimiser.train_only(first.trains)
-        chunk = self.chunk if len(cameras) * height * width > self.chunk else 0
         wanted = any(self.stage.terms[index].wants_displacement for index in terms)
         render = partial(work.renderer.render_views, displacement=True) if wanted else work.renderer.render_views
+        chunk = self._prepare(terms, render, cameras, height, width)
         views = render(work.field, work.state, cameras, height, width, derive(*keys, "jitter"), chunk)
         pictures = Pictures(views, cameras, self._behind(views, generator(*keys, "backdrop")))
         with shared(pictures, len(terms)) as seen:
@@ -126,6 +135,19 @@ class Distiller:
         videos = views.displacement.unflatten(0, (-1, term.cameras.frames, term.cameras.views)).movedim(2, 1)  # (S, V, F, H, W, 3)
         factor = normalisation(*videos.shape[2:5]) if term.displacement_tv_normalised else 1.0
         return term.displacement_tv.at(self.step, self.steps) * factor * displacement_tv(videos)
+
+    def _prepare(self, terms: Sequence[int], render: Callable, cameras: Cameras, height: int, width: int) -> int:
+        """Rays with one graph for this render (0: all); judges that encode are told how."""
+        work, key = self.work, f"{self.stage.terms[terms[0]].name} {height} x {width}"
+        encoders = [judge for judge in map(self.judges.__getitem__, terms) if hasattr(judge, "heavy")]
+
+        def ray_bytes() -> float:
+            return bytes_per_ray(work.field, render, work.state, cameras, height, width) + work.renderer.search_bytes
+
+        chunk = self.memory.prepare(key, len(cameras) * height * width, ray_bytes, lambda: any(judge.heavy(len(cameras)) for judge in encoders))
+        for judge in encoders:
+            judge.singly = self.memory.singly(key)
+        return chunk
 
     def _behind(self, views: RenderedViews, draws: torch.Generator) -> Tensor:
         """Colours behind the object: one random colour for the batch, the field's background, or the plain colour."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..formats.configs import read_value
 from ..formats.tensors import mismatch
 from ..geometry.cameras import Cameras, CameraSampler
 from ..guidance.denoising import redraw
@@ -157,9 +158,9 @@ class Refiner:
         return self.work.preview()
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict]:
-        """The workpiece and the pool."""
+        """The workpiece, the pool and the chunk, which rounds."""
         tensors, values = self.work.snapshot()
-        return tensors | {f"pool.{name}": value for name, value in vars(self.pool).items()}, values | {"spoiled": self.spoiled}
+        return tensors | {f"pool.{name}": value for name, value in vars(self.pool).items()}, values | {"spoiled": self.spoiled, "chunk": self.chunk}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a snapshot of the same field."""
@@ -170,3 +171,7 @@ class Refiner:
             raise damaged(checkpoint, ValueError(f"pool: {problem}"))
         self.pool = Pool(**{name: value.to(self.work.device, torch.float32) for name, value in parts.items()})
         self.spoiled = bool(checkpoint.values.get("spoiled", False))
+        try:
+            self.chunk = max(read_value(int, checkpoint.values.get("chunk"), "chunk"), 0)
+        except ValueError as error:
+            raise damaged(checkpoint, error) from None

@@ -40,11 +40,12 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds between previews and between checkpoints, and the time budget; 0 turns each of them off."""
+    """Seconds between previews and between checkpoints, and the budget of one queueing in seconds and in steps; 0 turns each off."""
 
     preview: float = 15.0
     checkpoint: float = 30.0
     budget: float = 0.0
+    steps: int = 0
     clock: Callable[[], float] = time.monotonic
 
 
@@ -53,15 +54,16 @@ class Hopeless(RuntimeError):
 
 
 def run(job: Job, store: CheckpointStore | None = None, watch: Watch | None = None, pace: Pace = Pace()) -> bool:
-    """Advance `job` to its last step or to the end of the time budget; True when it finished.
+    """Advance `job` to its last step or to the end of a budget; True when it finished.
 
     A checkpoint is written at intervals, at the end, and when anything but hopelessness interrupts the run. Clocks decide when pictures and
     files are made, never what the job computes.
     """
     started, written = pace.clock(), job.step
+    last = min(job.steps, job.step + pace.steps) if pace.steps else job.steps
     previews, saved_at = _Intervals(pace.preview, started), started
     try:
-        while job.step < job.steps and not _spent(pace, started):
+        while job.step < last and not _spent(pace, started):
             with flushed_denormals():
                 text = job.advance()
             if store and pace.checkpoint and not job.stalled and pace.clock() - saved_at >= pace.checkpoint:

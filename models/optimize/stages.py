@@ -112,8 +112,9 @@ class Backdrop:
 class Stage:
     """A stage of hybrid score distillation (4D-fy, section 3.3).
 
-    `probabilities` draws one of the terms that are due per step; None adds up all of them, and renders once for those that
-    look alike. Level schedules give the share of a
+    `probabilities` draws one of the terms that are due per step, or per `block` of steps: the same mix is expected, and models
+    that do not fit in memory together are exchanged less often. None adds up all of them, and renders once for those that look
+    alike. Level schedules give the share of a
     field's grid levels that takes part (coarse to fine), `blob` the radius of the density's initial ball, None leaves the
     field's own. With `levels_every` a whole level joins after every so many steps instead, from the schedules' first shares up to
     their last (Dream-in-4D: 4 of 12 levels, one more every 500 steps).
@@ -130,8 +131,11 @@ class Stage:
     backdrop: Backdrop = Backdrop()
     weight_decay: float = 0.0
     levels_every: int = 0
+    block: int = 1
 
     def __post_init__(self):
+        if self.block < 1:
+            raise ValueError(f"Terms are drawn in blocks of {self.block} steps. Give at least 1, which draws in every step.")
         if not self.terms:
             raise ValueError("The stage has no guidance term. Connect at least one guidance node to its terms.")
         if self.probabilities is not None and len(self.probabilities) != len(self.terms):

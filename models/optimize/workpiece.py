@@ -11,6 +11,7 @@ from ..formats.tensors import mismatch
 from ..geometry.cameras import view_time_grid
 from ..guidance.seeds import generator
 from ..render.sheets import contact_sheet
+from .advice import in_words
 from .checkpoint import Checkpoint
 from .history import StageHistory
 from .learners import Learners
@@ -18,6 +19,7 @@ from .roles import RoleOptimiser
 from .runs import Hopeless
 from .scene import Scene, check_field, describe_field
 from .stages import LearningRates
+from .watch import due, look, nothing_yet
 
 MOST_SKIPPED = 20  # steps in a row without a finite gradient
 EMPTY_OPACITY, EMPTY_STEPS = 1e-3, 200
@@ -38,6 +40,7 @@ class Workpiece:
         self.learners = learners or Learners({})
         self.learners.begin(self.learned)
         self.history = StageHistory(name, terms, steps, seed, rates, tuple(self.optimiser.roles))
+        self.recent = nothing_yet()
         self.step, self.in_a_row, self.empty, self.consistent = 0, 0, 0, True
 
     @property
@@ -47,7 +50,11 @@ class Workpiece:
 
     def keys(self, *more: str) -> tuple:
         """What the random numbers of the present step depend on."""
-        return (self.seed, self.number, self.step, *more)
+        return self.keys_of(self.step, *more)
+
+    def keys_of(self, step: int, *more: str) -> tuple:
+        """The same for any step."""
+        return (self.seed, self.number, step, *more)
 
     @property
     def stalled(self) -> bool:
@@ -60,9 +67,9 @@ class Workpiece:
         self.learners.clear()
 
     def told(self, *parts: str) -> str:
-        """A step's line of text: `parts`, and how many steps were skipped so far."""
-        skipped = len(self.history.skipped)
-        return ", ".join([*parts, f"{skipped} steps skipped"] if skipped else parts)
+        """A step's line of text: `parts`, how many steps were skipped so far, and what the newest look saw and advises."""
+        skipped = [f"{len(self.history.skipped)} steps skipped"] if self.history.skipped else []
+        return ", ".join([*parts, *skipped, *in_words(self.history)])
 
     def apply(self, rows: list[dict]) -> None:
         """Write a finished step into the state: parameters, renderer state, history, counters; then stop a hopeless run.
@@ -83,8 +90,15 @@ class Workpiece:
             self.history.add(step=self.step, **row)
         self.empty = self.empty + 1 if max((row["opacity"] for row in rows), default=1.0) < EMPTY_OPACITY else 0
         self.step += 1
+        self._look()
         self.consistent = True
         self._check_health()
+
+    def _look(self) -> None:
+        """Look at the field from all sides where a look is due."""
+        if due(self.step, self.steps):
+            row, self.recent = look(self.field, self.renderer, self.state, self.recent)
+            self.history.see(step=self.step, **row)
 
     def _check_health(self) -> None:
         if self.in_a_row >= MOST_SKIPPED:
@@ -115,6 +129,7 @@ class Workpiece:
             "occupancy": self.state.tensors(),
             "history": self.history.tensors(),
             "learners": self.learners.tensors(),
+            "looks": {"recent": self.recent},
         }
         tensors = {f"{head}.{name}": value for head, part in parts.items() for name, value in part.items()}
         values = {
@@ -144,6 +159,11 @@ class Workpiece:
         for name, wanted in (("field", self.field.state_dict()), ("occupancy", self.state.tensors())):
             if problem := mismatch(parts.get(name, {}), wanted):
                 raise ValueError(f"{name}: {problem}")
+        looks = parts.get("looks", {})
+        count = len(looks["recent"]) if "recent" in looks and looks["recent"].ndim else 0
+        if problem := mismatch(looks, {"recent": self.recent.new_empty(count, *self.recent.shape[1:])}):
+            raise ValueError(f"looks: {problem}")
+        self.recent = looks["recent"].to("cpu", torch.float32)
         self.in_a_row, self.empty = (read_value(int, values.get(name), name) for name in ("in_a_row", "empty"))
         self.optimiser.load(parts.get("adam", {}))
         self.learners.load(parts.get("learners", {}))

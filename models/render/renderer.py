@@ -23,6 +23,7 @@ class Renderer(Protocol):
     """Turns a field into pictures. Holds a frozen `config` and no tensor; none inherits this."""
 
     kind: str
+    search_bytes: int  # per ray, beside what a render keeps for its backward pass
 
     def check(self, field: Field) -> None:
         """ValueError, in one line with a remedy, for a field that it can not render."""

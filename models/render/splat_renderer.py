@@ -37,6 +37,7 @@ class SplatRenderer:
     the settings' `bytes_at_once`. Nothing is drawn at random."""
 
     kind = "splats"
+    search_bytes = 0
 
     def __init__(self, config: SplatSettings | None = None):
         self.config = config or SplatSettings()

@@ -82,6 +82,11 @@ class VolumeRenderer:
         reach = 0.5 * COARSE * config.step
         self.occupancy = OccupancyGrid(config.occupancy, config.radius, config.step, reach, ball=config.bounds == "ball")
 
+    @property
+    def search_bytes(self) -> int:
+        """Bytes per ray while occupied cells are looked for: places, times and cells of every group of samples."""
+        return 48 * -(-self._most_steps() // COARSE)
+
     def check(self, field: Field) -> None:
         """ValueError for a field without a density along rays."""
         if not callable(getattr(field, "density", None)):

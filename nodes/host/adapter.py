@@ -11,8 +11,9 @@ from torch import Tensor
 from ...models.geometry.cameras import Cameras
 from . import zero123
 from .conditions import VIEW_TELLS, check_latent_shape
-from .encode import accepts_alpha, check_vae, encode_with_gradient, held, is_video_vae
+from .encode import accepts_alpha, check_vae, encode_with_gradient, graphs_bytes, held, is_video_vae
 from .inference import ordinary
+from .residency import plannable_bytes
 from .score import ScoreSession
 
 SIZES = {
@@ -28,6 +29,8 @@ DISTILLED = {"Flux", "FluxSchnell"}
 
 CLASSES = {"Stable_Zero123": zero123.DEFAULTS}
 """What the host's own classes would say in `bloom4d_defaults`."""
+
+ENCODING_SHARE = 0.4  # of the free memory, for the graphs of encoded pictures; rendering may plan with half of it
 
 PERCENT_RANGE = (0.001, 0.999)
 """Schedules are finite inside; at 0 the host answers a stand-in for infinity."""
@@ -73,9 +76,9 @@ class HostPrior:
 
     `positives` are the encoded prompts in the order of `models.guidance.directions.DIRECTIONS`, the plain one first; one is
     enough. `size` (height, width) overrides the model's own. `tells`: which of camera and time the model hears of.
-    `one_at_a_time` bounds the memory of encoding to one picture's graph (exact). `negatives` are Perp-Neg's, in the same order
-    as `positives`, beside which `negative` is the empty prompt. `frames`: how many consecutive pictures are one clip of a video
-    model; 0 makes all pictures of a call one clip.
+    `one_at_a_time` bounds the memory of encoding to one picture's graph (exact); the loop's `singly` does the same. `negatives`
+    are Perp-Neg's, in the same order as `positives`, beside which `negative` is the empty prompt. `frames`: how many consecutive
+    pictures are one clip of a video model; 0 makes all pictures of a call one clip.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class HostPrior:
         plain, *directions = _for_all(positives, directed)
         self.session = ScoreSession(model, plain, negative, directions=directions, seed=seed, beside=_for_all(negatives, directed))
         self.model, self.vae, self.tells, self.one_at_a_time, self.frames = model, vae, tuple(tells), one_at_a_time, frames
+        self.singly = False
         self._space = model.get_model_object("latent_format")
         self._check_codec()
         self._check_size()
@@ -131,6 +135,10 @@ class HostPrior:
         latents = self._clips(picture) if self._space.latent_dimensions == 3 else self._encode(picture)
         check_latent_shape(self.model, latents.shape)
         return self._into_model_space(latents)
+
+    def heavy(self, pictures: int) -> bool:
+        """See `Prior`. Asked once per term and size of picture, before anything is rendered."""
+        return graphs_bytes(self.vae, pictures, self.native_size) > ENCODING_SHARE * plannable_bytes(self.vae.device)
 
     def sigma_at(self, percent: Tensor) -> Tensor:
         """Noise levels, float32, shaped like `percent`: 0 the noisiest, 1 clean; finite everywhere."""
@@ -180,7 +188,7 @@ class HostPrior:
         self.session.set_text(text if len(self.session.texts) > 1 else None)
 
     def _encode(self, picture: Tensor) -> Tensor:
-        return encode_with_gradient(self.vae, picture[..., :3], picture[..., 3] if picture.shape[-1] == 4 else None, self.one_at_a_time)
+        return encode_with_gradient(self.vae, picture[..., :3], picture[..., 3] if picture.shape[-1] == 4 else None, self.one_at_a_time or self.singly)
 
     def _clips(self, picture: Tensor) -> Tensor:
         """Pictures (clips * F, H, W, 3 or 4) as latents (clips, C, F', h, w); a picture VAE's frames become the time axis."""

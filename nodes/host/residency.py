@@ -5,10 +5,16 @@ and object patches until it is loaded again, so `make_resident` runs before ever
 millisecond when nothing is to do.
 """
 
+from collections import Counter
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import comfy.model_management
 import torch
+
+
+LEAST_SHARE = 0.125  # of a device's memory
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,33 @@ class Placement:
         return f"{self.name}: {self.loaded_bytes / 2**20:.0f} of {self.total_bytes / 2**20:.0f} MiB on {self.device}"
 
 
+_exchanges: ContextVar[Counter | None] = ContextVar("exchanges", default=None)
+
+
+@contextmanager
+def counting():
+    """While it is open, how often each model had to be loaded: {(name of its class, which of them): times}."""
+    loads: Counter = Counter()
+    token = _exchanges.set(loads)
+    try:
+        yield loads
+    finally:
+        _exchanges.reset(token)
+
+
 def make_resident(patchers, required_bytes: float, minimum_bytes: float | None = None):
     """Load the models of `patchers`, leaving room for `required_bytes` of activations (at least `minimum_bytes`)."""
+    loads = _exchanges.get()
+    if loads is not None:
+        loads.update((type(patcher.model).__name__, id(patcher)) for patcher in absent(patchers))
     with torch.inference_mode():
         comfy.model_management.load_models_gpu(list(patchers), memory_required=required_bytes, minimum_memory_required=minimum_bytes)
+
+
+def absent(patchers) -> list:
+    """Those of them that the host does not hold on its device."""
+    held = [item.model for item in comfy.model_management.current_loaded_models if item.model is not None]
+    return [patcher for patcher in patchers if not any(other is patcher for other in held)]
 
 
 def make_room(required_bytes: float, device: torch.device | None = None):
@@ -42,10 +71,34 @@ def free_bytes(device: torch.device | None = None) -> int:
     return int(comfy.model_management.get_free_memory(device or comfy.model_management.get_torch_device()))
 
 
-def chunk_size(bytes_per_item: float, largest: int, device: torch.device | None = None, share: float = 0.5) -> int:
-    """How many items of `bytes_per_item` fit in `share` of the free memory: from 1 to `largest`, a power of two below it."""
-    fitting = int(share * free_bytes(device) / max(bytes_per_item, 1))
-    return largest if fitting >= largest else 1 << max(fitting.bit_length() - 1, 0)
+def plannable_bytes(device: torch.device, patchers=()) -> float:
+    """What a run whose models are `patchers` may plan with on `device`: what is free, less those that are still to be loaded; and
+    at least a share of all there is, since the host takes turns with models that do not fit together."""
+    free = free_bytes(device)
+    if device.type == "cpu":
+        return free  # models lie in the same memory already
+    coming = sum(patcher.model_size() for patcher in absent(patchers) if patcher.load_device == device)
+    return max(free - coming, LEAST_SHARE * comfy.model_management.get_total_memory(device))
+
+
+class RunRoom:
+    """The memory of the device where a field lies, for the run whose models are `patchers` (a `Room`)."""
+
+    def __init__(self, patchers, device: torch.device | None = None):
+        self.patchers = list(patchers)
+        self.device = device or comfy.model_management.get_torch_device()
+
+    def free(self, wanted: float) -> float:
+        """Let the host evict what this run does not ask (text encoders, models of earlier prompts) until `wanted` bytes are free."""
+        if self.device.type != "cpu":
+            ours = [item for item in comfy.model_management.current_loaded_models if any(item.model is patcher for patcher in self.patchers)]
+            comfy.model_management.free_memory(wanted, self.device, keep_loaded=ours)
+        return plannable_bytes(self.device, self.patchers)
+
+    def make(self, required: float) -> None:
+        """Others first, then our own models, which come back when they are asked."""
+        self.free(required)
+        make_room(required, self.device)
 
 
 def placements() -> list[Placement]:

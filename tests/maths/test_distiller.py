@@ -291,3 +291,35 @@ def test_preview_is_a_small_sheet_and_changes_nothing():
     sheet = job.preview()
     assert sheet.shape == (1, 3 * 120, 4 * 120, 3) and sheet.min() >= 0 and sheet.max() <= 1 and sheet.std() > 0.01
     assert {name: digest(value) for name, value in job.snapshot()[0].items()} == before
+
+
+def draws(block: int, steps, seed: int = 1) -> list[int]:
+    job = distiller(hybrid_stage(block=block), seed=seed)
+    drawn = []
+    for job.work.step in steps:
+        drawn += job._drawn()
+    return drawn
+
+
+@pytest.mark.parametrize("block", [1, 8])
+def test_a6_blocks_keep_the_mix_of_terms(block):
+    firsts = draws(block, range(0, 6000 * block, block))
+    for index, probability in enumerate((0.5, 0.25, 0.25)):
+        assert abs(firsts.count(index) / 6000 - probability) < 3 * math.sqrt(probability * (1 - probability) / 6000)
+    changes = sum(one != other for one, other in zip(firsts, firsts[1:])) / 6000
+    assert changes == pytest.approx(0.625, abs=0.03)  # 1 - (0.5^2 + 2 * 0.25^2) at every border of two blocks
+    begin = draws(block, range(20 * block))
+    assert begin == [index for index in firsts[:20] for _ in range(block)], "inside a block nothing is exchanged"
+
+
+def test_blocks_of_one_are_the_draw_of_every_step():
+    whole = range(200)
+    assert draws(1, whole) != draws(8, whole) and draws(1, whole) == draws(1, whole) != draws(1, whole, seed=2)
+    with pytest.raises(ValueError, match="blocks of 0 steps"):
+        hybrid_stage(block=0)
+
+
+def test_the_block_is_part_of_what_identifies_a_run():
+    from bloom4d.models.optimize.identity import fingerprint
+
+    assert fingerprint(hybrid_stage()) == fingerprint(hybrid_stage(block=1)) != fingerprint(hybrid_stage(block=8))

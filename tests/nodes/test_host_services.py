@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,16 +105,94 @@ def test_models_are_placed_and_reported(comfy, synthetic):
     assert residency.placements() == [placed]
 
 
-def test_chunks_follow_free_memory(comfy, monkeypatch):
+GIB = 1 << 30
+
+
+class Loaded:
+    """A model in the host's list of loaded ones, on a card of 12 GiB."""
+
+    def __init__(self, name: str, size: float, resident: bool = True):
+        self.device = torch.device("cuda", 0)
+        self.model, self.size, self.resident = SimpleNamespace(model=type(name, (), {})(), is_dynamic=lambda: False, model_size=lambda: size, load_device=self.device), size, resident
+        self.currently_used = True
+
+    def is_dead(self):
+        return False
+
+    def model_memory(self):
+        return self.size
+
+    def model_offloaded_memory(self):
+        return 0
+
+    def model_unload(self, size):
+        self.resident = False
+        return True
+
+
+@pytest.fixture
+def card(comfy, monkeypatch):
+    """`card(models)` puts them on a card of 12 GiB; the host's own eviction runs, its figures are the fake card's."""
+    import comfy.model_management as management
+
+    from bloom4d.nodes.host import residency
+
+    def fill(*models):
+        monkeypatch.setattr(management, "current_loaded_models", list(models))
+        monkeypatch.setattr(management, "get_total_memory", lambda device: 12 * GIB)
+        held = lambda: sum(model.size for model in models if model.resident)  # noqa: E731
+        monkeypatch.setattr(management, "get_free_memory", lambda device, torch_free_too=False: (12 * GIB - held(), 0) if torch_free_too else 12 * GIB - held())
+        return residency, torch.device("cuda", 0)
+
+    return fill
+
+
+def test_text_encoders_and_models_of_earlier_prompts_make_room_first(card):
+    text, unet, video = Loaded("Text", 1 * GIB), Loaded("UNet", 2 * GIB), Loaded("Video", 3 * GIB, resident=False)
+    residency, device = card(text, unet)
+    room = residency.RunRoom([unet.model, video.model], device)
+    assert room.free(8 * GIB) == (12 - 3 - 3) * GIB and text.resident, "what is still to be loaded is not free; nothing had to go"
+    assert room.free(9.5 * GIB) == (12 - 2 - 3) * GIB and not text.resident and unet.resident, "the text encoder goes, our own stays"
+    assert room.free(11 * GIB) == (12 - 2 - 3) * GIB and unet.resident
+    room.make(11 * GIB)
+    assert not unet.resident, "what must be there is made, and the model comes back when it is asked"
+
+
+def test_models_that_never_fit_together_leave_an_eighth_to_plan_with(card):
+    large = Loaded("Large", 20 * GIB, resident=False)
+    residency, device = card()
+    assert residency.RunRoom([large.model], device).free(8 * GIB) == 1.5 * GIB
+
+
+def test_on_the_cpu_nothing_is_evicted_and_free_memory_is_all_there_is(comfy, monkeypatch):
     import comfy.model_management as management
 
     from bloom4d.nodes.host import residency
 
     monkeypatch.setattr(management, "get_free_memory", lambda device: 1000)
-    assert residency.chunk_size(1, 100) == 100
-    assert residency.chunk_size(10, 100) == 32
-    assert residency.chunk_size(1e9, 100) == 1
-    assert residency.chunk_size(10, 100, share=1.0) == 100
+    monkeypatch.setattr(management, "free_memory", lambda *arguments, **options: pytest.fail("the CPU has one memory"))
+    room = residency.RunRoom([], torch.device("cpu"))
+    assert room.free(5000) == 1000
+    room.make(5000)
+
+
+def test_models_that_come_back_are_counted(comfy, synthetic):
+    import comfy.model_management as management
+
+    from bloom4d.nodes.host import residency
+    from bloom4d.nodes.runner import exchanged
+
+    first, second = synthetic.image_model(), synthetic.image_model(seed=1)
+    management.unload_all_models()
+    with residency.counting() as loads:
+        for _ in range(3):
+            residency.make_resident([first, second], 1e6)
+        assert sorted(loads.values()) == [1, 1] and exchanged(loads) == ""
+        management.unload_all_models()
+        residency.make_resident([first], 1e6)
+    residency.make_resident([second], 1e6)  # nobody counts any more
+    assert sorted(loads.values()) == [1, 2]
+    assert exchanged(loads) == "Not everything fits in memory together. Loaded again, times: CameraModel 1. A larger block in the Stage exchanges models less often."
 
 
 @dataclass(frozen=True)
