@@ -38,6 +38,10 @@ class VariationalSource(PriorSource):
         phi = HostPhi(self.phi_carrier, positive, negative, self.rank, self.rate, self.camera, self.tells, self.one_at_a_time)
         return self.opened(partial(VariationalPrior, phi))
 
+    def patchers(self) -> tuple:
+        """See `PriorSource`."""
+        return super().patchers() if self.phi_model is None else (*super().patchers(), self.phi_model)
+
     def devices(self) -> tuple[torch.device, ...]:
         """See `Source`."""
         return super().devices() if self.phi_model is None else (*super().devices(), self.phi_model.load_device)
