@@ -15,6 +15,7 @@ import torch
 
 
 LEAST_SHARE = 0.125  # of a device's memory
+CPU_SHARE = 0.5  # of main memory
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,14 @@ def free_bytes(device: torch.device | None = None) -> int:
 
 def plannable_bytes(device: torch.device, patchers=()) -> float:
     """What a run whose models are `patchers` may plan with on `device`: what is free, less those that are still to be loaded; and
-    at least a share of all there is, since the host takes turns with models that do not fit together."""
-    free = free_bytes(device)
+    at least a share of all there is, since the host takes turns with models that do not fit together.
+
+    Main memory belongs to every program of the machine, and what they leave free must not decide the bytes of a result: half of
+    all there is.
+    """
     if device.type == "cpu":
-        return free  # models lie in the same memory already
+        return CPU_SHARE * comfy.model_management.get_total_memory(device)
+    free = free_bytes(device)
     coming = sum(patcher.model_size() for patcher in absent(patchers) if patcher.load_device == device)
     return max(free - coming, LEAST_SHARE * comfy.model_management.get_total_memory(device))
 

@@ -164,12 +164,13 @@ def test_models_that_never_fit_together_leave_an_eighth_to_plan_with(card):
     assert residency.RunRoom([large.model], device).free(8 * GIB) == 1.5 * GIB
 
 
-def test_on_the_cpu_nothing_is_evicted_and_free_memory_is_all_there_is(comfy, monkeypatch):
+def test_on_the_cpu_nothing_is_evicted_and_other_programs_decide_nothing(comfy, monkeypatch):
     import comfy.model_management as management
 
     from bloom4d.nodes.host import residency
 
-    monkeypatch.setattr(management, "get_free_memory", lambda device: 1000)
+    monkeypatch.setattr(management, "get_free_memory", lambda device: pytest.fail("what others leave free must not decide a result's bytes"))
+    monkeypatch.setattr(management, "get_total_memory", lambda device: 2000)
     monkeypatch.setattr(management, "free_memory", lambda *arguments, **options: pytest.fail("the CPU has one memory"))
     room = residency.RunRoom([], torch.device("cpu"))
     assert room.free(5000) == 1000
