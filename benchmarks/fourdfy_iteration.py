@@ -237,18 +237,19 @@ def rate(device: torch.device) -> float:
 
 def compare(options) -> int:
     """All variants, each in its own process; the table and the verdicts."""
+    command = " ".join(["python benchmarks/fourdfy_iteration.py", *sys.argv[1:]])  # the host gets its own arguments below
     names = list(VARIANTS) if options.device == "cuda" else ["ours", "upstream"]
     results, gradients = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             out = Path(folder) / f"{names.index(name)}.json"
-            command = [sys.executable, __file__, "--variant", name, "--out", str(out), "--shapes", options.shapes, "--device", options.device, "--rounds", str(options.rounds)]
-            subprocess.run(command, check=True, env={**os.environ, "BLOOM4D_BACKEND": "torch" if options.device == "cpu" else os.environ.get("BLOOM4D_BACKEND", "auto")})
+            child = [sys.executable, __file__, "--variant", name, "--out", str(out), "--shapes", options.shapes, "--device", options.device, "--rounds", str(options.rounds)]
+            subprocess.run(child, check=True, env={**os.environ, "BLOOM4D_BACKEND": "torch" if options.device == "cpu" else os.environ.get("BLOOM4D_BACKEND", "auto")})
             results[name], gradients[name] = json.loads(out.read_text()), torch.load(out.with_suffix(".pt"), weights_only=True)
             print(json.dumps({name: results[name]}), flush=True)
     networks.start_host([])
     document = {
-        "command": " ".join(["python benchmarks/fourdfy_iteration.py", *sys.argv[1:]]), "date": time.strftime("%Y-%m-%d"), "shapes": options.shapes,
+        "command": command, "date": time.strftime("%Y-%m-%d"), "shapes": options.shapes,
         "device": torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)", "torch": torch.__version__,
         "rate": rate(torch.device(options.device)), "flops": networks.flops(networks.SMALL if options.shapes == "small" else networks.TRUE),
         "flops_true_shapes": networks.flops(networks.TRUE), "variants": results,
