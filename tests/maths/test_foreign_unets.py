@@ -161,3 +161,15 @@ def test_live_memory_is_the_peak_of_what_is_held():
     assert peak_of(forward) == 8000
     kept = []
     assert peak_of(lambda: kept.extend(x * 2 for _ in range(5))) == 20000
+
+
+@pytest.mark.parametrize("family", ["zeroscope", "deepfloyd"])
+def test_without_diffusers_the_error_says_what_to_install(family, monkeypatch):
+    import sys
+    from importlib import import_module
+
+    network = import_module(f"bloom4d.models.networks.{family}")
+    network._network_class.cache_clear()
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ValueError, match='This model needs the package diffusers: install it with "pip install diffusers"'):
+        getattr(network, f"build_{family}")({})
