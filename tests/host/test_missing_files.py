@@ -43,3 +43,20 @@ def test_a_prior_that_is_put_there_is_found_without_a_restart(demo_server):
     folder = demo_server.base / "models" / "bloom4d"
     (folder / "arrived.safetensors").write_bytes((folder / demo.PRIOR).read_bytes())
     assert demo_server.run(prompt).status == "success"
+
+
+@pytest.mark.parametrize(("loader", "values", "parts"), [
+    ("Bloom4DMVDreamLoader", {}, ("sd-v2.1-base-4view.pt", "CreativeML Open RAIL-M", "huggingface.co/MVDream/MVDream")),
+    ("Bloom4DZero123Loader", {"version": "by the file's name"}, ("zero123-xl.ckpt", "MIT", "zero123.cs.columbia.edu")),
+])
+def test_a_graph_that_names_a_checkpoint_which_nobody_has(demo_server, loader, values, parts):
+    prompt = {
+        "1": {"class_type": loader, "inputs": {"checkpoint": "not_here.safetensors", **values}, "_meta": {"title": "Prior"}},
+        "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}, "_meta": {"title": "Empty"}},
+        "3": {"class_type": "VAEDecode", "inputs": {"samples": ["2", 0], "vae": ["1", 2]}, "_meta": {"title": "Decode"}},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}, "_meta": {"title": "Preview"}},
+    }
+    error, = demo_server.reject(prompt)["node_errors"]["1"]["errors"]
+    for part in ("There is no checkpoint not_here.safetensors.", str(demo_server.base / "models" / "checkpoints"), "press R", *parts):
+        assert part in error["details"]
+    assert demo_server.run(ENVIRONMENT).status == "success", "the queue goes on"
