@@ -21,6 +21,7 @@ import comfy.supported_models_base
 import comfy.taesd.taesd
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 CONTEXT = 32
@@ -194,6 +195,19 @@ def write_sd21_checkpoint(path: Path, seed: int = 0) -> Path:
     tensors |= {f"first_stage_model.{k}": v.half() for k, v in vae.state_dict().items()}
     text = {f"cond_stage_model.model.{k}": v for k, v in _text_tensors(seed + 2).items()}
     _write_sparse(path, tensors | {k: v for k, v in text.items() if isinstance(v, Tensor)}, {k: v for k, v in text.items() if not isinstance(v, Tensor)})
+    return path
+
+
+def write_sd_lora(path: Path, seed: int = 0, rank: int = 2) -> Path:
+    """Write a random LoRA for the checkpoint above, on the queries of every attention, as the host's Save LoRA names them."""
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in UNetModel(**SD21_UNET, dtype=torch.float32, operations=comfy.ops.disable_weight_init).state_dict().items() if name.endswith("to_q.weight")}
+    generator, tensors = torch.Generator().manual_seed(seed), {}
+    for name, (out, inside) in shapes.items():
+        module = f"diffusion_model.{name.removesuffix('.weight')}"
+        tensors[f"{module}.lora_up.weight"] = torch.randn(out, rank, generator=generator) * 0.1
+        tensors[f"{module}.lora_down.weight"] = torch.randn(rank, inside, generator=generator) * 0.1
+    save_file(tensors, path)
     return path
 
 

@@ -1,19 +1,23 @@
-"""Run the demos of 4D-fy, Dream-in-4D and of re-animation at full size for several prompts, judge each object, write docs/.
+"""Run the demos of 4D-fy, Dream-in-4D (from text, an image, a personal model) and of re-animation at full size for several prompts, judge each object, write docs/.
 
     COMFYUI_PATH=.host .venv/bin/python tools/make_recipe_sheets.py [RECIPE ...] [--only "candle burning"] [--seed 0]
 
 Per recipe docs/NAME_<phenomenon>.png (rows views, columns times; the nearest real object beneath) and one docs/NAME.json: scores,
-how much moves, the flicker at times between the trained frames, and, where an asset was frozen, its hash before and after.
+how much moves, the flicker at times between the trained frames, where an asset was frozen its hash before and after, and where
+a picture was given how well its view is kept. What the graph was given (a picture, a subject) stands above the sheet.
 """
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import shlex
 import sys
 import tempfile
 import time
+import urllib.parse
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,8 +32,10 @@ import sheets  # noqa: E402
 import torch  # noqa: E402
 import workflow  # noqa: E402
 from field_runs import make, texts_of  # noqa: E402
+from PIL import Image  # noqa: E402
 
-from bloom4d.models.data.prompts import DEFAULT_PROMPTS  # noqa: E402
+from bloom4d.models.data.prompts import DEFAULT_PROMPTS, prompt  # noqa: E402
+from bloom4d.models.data.styles import ObjectStyle  # noqa: E402
 from bloom4d.models.geometry.cameras import CameraPath  # noqa: E402
 from bloom4d.models.metrics.motion import motion, second_difference  # noqa: E402
 from bloom4d.models.optimize.scene_files import load_scene  # noqa: E402
@@ -42,11 +48,20 @@ SHOWN_TIMES = 64
 
 @dataclass(frozen=True)
 class Recipe:
-    """workflow, and the prompt of every phenomenon; `assets`: for re-animation, the prompt of what is moved."""
+    """workflow, and the prompt of every phenomenon; `assets`: for re-animation, the prompt of what is moved. `subjects`: species
+    and colour that the graph is shown and never told in words. `given`: previews of what it was given, for the sheet."""
 
     workflow: str
     prompts: dict[str, str]
     assets: dict[str, str] = field(default_factory=dict)
+    subjects: dict[str, tuple[str, str]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+
+    def wanted(self, phenomenon: str) -> str:
+        """A sentence that names what should come out."""
+        if phenomenon not in self.subjects:
+            return self.prompts[phenomenon]
+        return prompt(ObjectStyle(phenomenon, *self.subjects[phenomenon]))
 
 
 def defaults(*phenomena: str) -> dict[str, str]:
@@ -58,7 +73,12 @@ RECIPES = {
     "text_to_4d_4dfy": Recipe("text_to_4d_4dfy_demo", defaults("flower blooming", "candle burning", "bread baking")),
     "dream_in_4d": Recipe("text_to_4d_dream_in_4d_demo", defaults("ice cream melting", "candle burning", "bread baking")),
     "reanimate": Recipe("reanimate_4d_demo", defaults(*ASSETS), ASSETS),
-}
+    "image_to_4d": Recipe("image_to_4d_demo", defaults("ice cream melting", "candle burning", "bread baking"), given=("See the picture", "See the reference view")),
+    "personalised_4d": Recipe(
+        "personalised_4d_demo", {"candle burning": "a sks candle burning", "ice cream melting": "a sks ice cream melting", "plant sprouting": "a sks plant sprouting"},
+        subjects={"candle burning": ("saucer", "pink"), "ice cream melting": ("popsicle", "brown"), "plant sprouting": ("tomato", "purple")}, given=("See the subject",),
+    ),
+}  # fmt: skip
 
 
 def graph(recipe: Recipe, phenomenon: str, options: argparse.Namespace) -> dict:
@@ -68,6 +88,9 @@ def graph(recipe: Recipe, phenomenon: str, options: argparse.Namespace) -> dict:
     workflow.set_seed(content, options.seed)
     if phenomenon in recipe.assets:
         workflow.change(content, f"Prompt of the asset.text={recipe.assets[phenomenon]}")
+    if phenomenon in recipe.subjects:
+        for name, value in zip(("phenomenon", "species", "colour"), (phenomenon, *recipe.subjects[phenomenon])):
+            workflow.change(content, f"Subject.{name}={value}")
     for assignment in options.set:
         workflow.change(content, assignment)
     return content
@@ -103,20 +126,42 @@ def frozen_hash(path: Path) -> str | None:
     return None if known is None else known()
 
 
-def judged(path: Path, run, content: dict, recipe: Recipe, name: str, phenomenon: str, options: argparse.Namespace) -> dict:
+def given(address: str, run, content: dict, titles: tuple[str, ...]) -> list[torch.Tensor]:
+    """Pictures (4, H, W) that preview nodes of these titles show."""
+    found = []
+    for title in titles:
+        node = next(node for node, entry in content.items() if workflow.title(node, entry) == title)
+        for file in run.outputs[node]["images"]:
+            query = urllib.parse.urlencode({key: file[key] for key in ("filename", "subfolder", "type")})
+            with urllib.request.urlopen(f"http://{address}/view?{query}", timeout=30) as answer:
+                image = Image.open(io.BytesIO(answer.read())).convert("RGBA")
+            found.append(torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 4).movedim(-1, 0) / 255)
+    return found
+
+
+def kept(run, content: dict) -> dict:
+    """Scores of the view that a picture was given of, where there was one."""
+    node = next((node for node, entry in content.items() if workflow.title(node, entry) == "Reference view: scores"), None)
+    values = {} if node is None else run.outputs[node]["scores"][0]["values"]
+    return {"reference view": {name: values[name] for name in ("PSNR", "SSIM")}} if values else {}
+
+
+def judged(address: str, path: Path, run, content: dict, recipe: Recipe, name: str, phenomenon: str, options: argparse.Namespace) -> dict:
     """Scores and measurements of one field; writes its sheet."""
-    prompt = recipe.prompts[phenomenon]
-    judgement = judge_field.judge(judge_field.render_field(path, judge_field.SIZE), prompt, judging.recogniser())
+    wanted = recipe.wanted(phenomenon)
+    judgement = judge_field.judge(judge_field.render_field(path, judge_field.SIZE), wanted, judging.recogniser())
     print(judge_field.table(judgement), flush=True)
     sheet = f"{name}_{phenomenon.replace(' ', '_')}.png"
-    sheets.write(judge_field.sheet(judge_field.render_field(path, judge_field.SHOWN), judgement.nearest), options.out / sheet)
+    made = judge_field.sheet(judge_field.render_field(path, judge_field.SHOWN), judgement.nearest)
+    shown = given(address, run, content, recipe.given)
+    sheets.write(sheets.below(sheets.grid([shown], judge_field.SHOWN, ["given"]), made) if shown else made, options.out / sheet)
     sequence, frames = film(path, SHOWN_TIMES), trained_frames(content)
-    result = {"prompt": prompt, "sheet": sheet, "missed": [key for key, good in judgement.verdict.items() if not good], "scores": judgement.scores}
+    result = {"prompt": recipe.prompts[phenomenon], "judged as": wanted, "sheet": sheet, "missed": [key for key, good in judgement.verdict.items() if not good], "scores": judgement.scores}
     result |= {"mean change from first to last": float(motion(sequence[[0, -1]])), f"flicker of {SHOWN_TIMES} times after {frames} frames": between(sequence, frames)}
     if (after := frozen_hash(path)) is not None:
         before = " ".join(texts_of(run, content, FROZEN))
         result["frozen asset"] = {"hash before": before.rpartition(" ")[2], "hash after": after, "equal": before.endswith(after)}
-    return result | ({"asset": recipe.assets[phenomenon]} if recipe.assets else {})
+    return result | kept(run, content) | ({"asset": recipe.assets[phenomenon]} if recipe.assets else {})
 
 
 def known(name: str) -> str:
@@ -152,7 +197,7 @@ def run_recipe(running, name: str, options: argparse.Namespace, folder: Path) ->
         path, run = asyncio.run(make(running.address, content, folder))
         spent = {"seconds": round(time.monotonic() - began), "CPU seconds": round(cpu_seconds(process) - before)}
         origin = {"command": command.strip(), "commit": judging.commit(), "seed": options.seed, **spent}
-        objects[phenomenon] = {**judged(path, run, content, recipe, name, phenomenon, options), **origin}
+        objects[phenomenon] = {**judged(running.address, path, run, content, recipe, name, phenomenon, options), **origin}
         judging.write_json(target, {"workflow": recipe.workflow, "objects": objects})
         print(f"{name}, {phenomenon}: {json.dumps({key: value for key, value in judging.rounded(objects[phenomenon]).items() if key != 'scores'})}", flush=True)
 

@@ -42,13 +42,14 @@ def key_flat(pictures: Tensor, config: Keying = Keying()) -> Keyed:
     behind = background[:, None, None]
     distance = (pictures - behind).abs().amax(-1)  # (B, H, W)
     opacity = ((distance - config.tolerance) / max(config.softness, 1e-6)).clamp(0, 1)
+    colours = pictures
     if config.edge:
-        opacity = torch.where(opacity > 0, _unmixed(pictures - behind, distance, opacity, config), opacity)
+        mixed, share, solid = _mixtures(pictures - behind, distance, opacity, config)
+        opacity = torch.where(mixed, share, opacity)
+        colours = torch.where(mixed[..., None], behind + solid, pictures)
     if not config.holes:
         opacity = torch.where(outside(opacity == 0), opacity, torch.where(opacity > 0, opacity, 1.0))
-    solved = behind + (pictures - behind) / opacity.clamp_min(1e-3)[..., None]
-    inside = (opacity > 0)[..., None]
-    return Keyed(torch.where(inside, solved.clamp(0, 1), pictures), opacity, background)
+    return Keyed(colours, opacity, background)
 
 
 def border_colour(picture: Tensor, config: Keying) -> Tensor:
@@ -80,14 +81,17 @@ def outside(clear: Tensor) -> Tensor:
             return reached
 
 
-def _unmixed(offset: Tensor, distance: Tensor, opacity: Tensor, config: Keying) -> Tensor:
-    """Opacity of pixels `offset` (B, H, W, 3) from the background: solved where a mixture explains them, else as given."""
+def _mixtures(offset: Tensor, distance: Tensor, opacity: Tensor, config: Keying) -> tuple[Tensor, Tensor, Tensor]:
+    """Which pixels `offset` (B, H, W, 3) from the background are mixtures, of how much of which colour (as an offset, too).
+
+    The colour is the strongest nearby: dividing by a small share would blow up noise instead.
+    """
     near = _largest((opacity == 0).float(), config.edge)[0] > 0
     _, where = _largest(distance, config.edge)
-    solid = offset.flatten(1, 2).gather(1, where.flatten(1)[..., None].expand(-1, -1, 3)).view_as(offset)  # the strongest colour nearby
+    solid = offset.flatten(1, 2).gather(1, where.flatten(1)[..., None].expand(-1, -1, 3)).view_as(offset)
     share = ((offset * solid).sum(-1) / solid.square().sum(-1).clamp_min(1e-12)).clamp(0, 1)
     left = (offset - share[..., None] * solid).abs().amax(-1)
-    return torch.where(near & (left <= config.tolerance), share, opacity)
+    return near & (opacity > 0) & (left <= config.tolerance), share, solid
 
 
 def _largest(values: Tensor, reach: int) -> tuple[Tensor, Tensor]:

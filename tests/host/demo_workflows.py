@@ -9,11 +9,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests" / "nodes"))
 PRIOR = "untrained.safetensors"
 NAMES = ("text_to_4d_demo", "embedded_prior_sampling_demo", "four_d_metrics_demo", "orbit_video_to_4d_gaussians_demo", "text_to_4d_gaussians_demo",
-         "text_to_4d_4dfy_demo", "text_to_4d_dream_in_4d_demo", "reanimate_4d_demo")  # fmt: skip
-REAL = ("text_to_4d_4dfy", "text_to_4d_dream_in_4d", "reanimate_4d")
+         "text_to_4d_4dfy_demo", "text_to_4d_dream_in_4d_demo", "reanimate_4d_demo", "image_to_4d_demo", "personalised_4d_demo")  # fmt: skip
+REAL = ("text_to_4d_4dfy", "text_to_4d_dream_in_4d", "reanimate_4d", "image_to_4d", "personalised_4d")
 """The same graphs on real models, whose files nobody ships."""
 STAGES = ("Optimize stage 1", "Optimize stage 2", "Optimize stage 3")
 STEPS = 3
+REFERENCE = "Reference view"  # is compared with a picture, so it keeps that one's size
 
 
 def load(name: str) -> dict:
@@ -50,15 +51,18 @@ def smoke_changes(prompt: dict) -> dict:
     changes |= {title: {**changes[title], **refinement} for title in of_class(prompt, "Bloom4DPhotometricRefinement")}
     changes |= {title: {"samples": 12, "occupancy_resolution": 8, "time_slabs": 2} for title in of_class(prompt, "Bloom4DVolumeRenderer")}
     changes |= {title: {"resolution": 16} for title in of_class(prompt, "Bloom4DIsosurface")}
-    changes |= {title: {"width": 32, "height": 32} for title in of_class(prompt, "Bloom4DRenderField")}
-    changes |= {title: {"frames": 4} for title in of_class(prompt, "Bloom4DCameraPath") if classes(prompt) & {"Bloom4DRenderField", "Bloom4DGaussiansFromOrbitVideo"}}
+    changes |= {title: {"width": 32, "height": 32} for title in of_class(prompt, "Bloom4DRenderField") if title != REFERENCE}
+    changes |= {title: {"frames": min(prompt[titled(prompt, title)]["inputs"]["frames"], 4)} for title in of_class(prompt, "Bloom4DCameraPath") if classes(prompt) & {"Bloom4DRenderField", "Bloom4DGaussiansFromOrbitVideo"}}
     construction = {"coarse": STEPS, "fine": 2, "initial_gaussians": 150, "max_gaussians": 300, "frames_out": 4, "densify_from": 1, "densify_every": 2, "preview_interval": 0.5}
     changes |= {title: construction for title in of_class(prompt, "Bloom4DGaussiansFromOrbitVideo")}
     changes |= {title: {"width": 32, "height": 32, "frames": 4} for title in of_class(prompt, "Bloom4DRenderGaussians")}
     distillation = {"count": 60, "views": 3, "times": 2, "size": 16, "frames": 3, "steps": STEPS, "preview_interval": 0.5}
     changes |= {title: distillation for title in of_class(prompt, "Bloom4DGaussiansFromField")}
     changes |= {title: {"steps": 2} for title in of_class(prompt, "KSampler")}
-    changes |= {title: {"size": 32} for title in of_class(prompt, "Bloom4DProcedural4DObject") if "Bloom4DMetrics" in classes(prompt)}
+    changes |= {title: {"size": 32} for title in of_class(prompt, "Bloom4DProcedural4DObject") if "Bloom4DMetrics" in classes(prompt) and "TrainLoraNode" not in classes(prompt)}
+    changes |= {title: {"steps": 2, "rank": 2} for title in of_class(prompt, "TrainLoraNode")}
+    changes |= {title: {"height": 16} for title in of_class(prompt, "Bloom4DReferenceViewLoss")}
+    changes |= {title: {"tolerance": 0.08} for title in of_class(prompt, "Bloom4DFlatBackgroundMask")}  # random weights draw a restless background
     return changes | {title: {"prior": PRIOR} for title in of_class(prompt, "Bloom4DEmbeddedPriorLoader")}
 
 

@@ -112,12 +112,12 @@ def build(graph: Graph, priors: Priors) -> Graph:
     """A static stage whose two terms see the same views, then motion on top of the frozen result."""
     graph.column()
     field, renderer = graph.add("Bloom4DHashField", "Field")[0], graph.add("Bloom4DVolumeRenderer", "Renderer")[0]
-    asset = add_asset(graph, priors, field, renderer)
+    asset = add_asset(graph, priors, field, renderer, NAME)
     add_results(graph, add_motion(graph, priors.video, asset, renderer, NAME), priors.prompt, NAME)
     return graph
 
 
-def add_asset(graph: Graph, priors: Priors, field, renderer):
+def add_asset(graph: Graph, priors: Priors, field, renderer, prefix: str):
     """Every step adds up both terms on one set of pictures."""
     graph.group("Stage 1: a static asset", GREEN)
     cameras = graph.add("Bloom4DCameraSampler", "Four views")
@@ -125,16 +125,20 @@ def add_asset(graph: Graph, priors: Priors, field, renderer):
     views = graph.add("Bloom4DMultiViewGuidance", "Multi-view, static", cameras=cameras[0], **priors.views)
     pictures = graph.add("Bloom4DSDSGuidance", "Image, static", cameras=cameras[0], **priors.pictures)
     stage = add_stage(graph, "Stage 1", [views, pictures], name="static")
-    return add_optimiser(graph, "Optimize stage 1", field, stage, renderer, NAME)
+    return add_optimiser(graph, "Optimize stage 1", field, stage, renderer, prefix)
 
 
-def add_motion(graph: Graph, video: dict, asset, renderer, prefix: str):
-    """Freeze the asset and let a video model move it; returns the link to the moving field."""
+def add_motion(graph: Graph, video: dict, asset, renderer, prefix: str, first=None, beside: tuple = ()):
+    """Freeze the asset and let a video model move it; returns the link to the moving field.
+
+    first: the place of a picture that the video model is given. beside: terms beside the video.
+    """
     graph.group("Stage 2: motion of the frozen asset", GREEN)
     field = graph.add("Bloom4DDeformableField", "Moving field", canonical=asset)
-    cameras = graph.add("Bloom4DCameraSampler", "Video of one camera", views=1)
+    placed = {} if first is None else {"first": first}
+    cameras = graph.add("Bloom4DCameraSampler", "Video of one camera", views=1, **placed)
     graph.column()
     term = graph.add("Bloom4DVideoSDSGuidance", "Video, motion", cameras=cameras[0], **video)
     smooth = graph.add("Bloom4DDisplacementTV", "Smooth motion", guidance=term[0])
-    stage = add_stage(graph, "Stage 2", [smooth], name="motion")
+    stage = add_stage(graph, "Stage 2", [smooth, *beside], name="motion")
     return add_optimiser(graph, "Optimize stage 2", field[0], stage, renderer, prefix)

@@ -21,3 +21,10 @@ ZEROSCOPE = ModelFile(
     f"{HUB}/cerspense/zeroscope_v2_576w/resolve/1f35e3dc3350d649f342bb7618fe34ac8fae5c9e/unet/diffusion_pytorch_model.safetensors",
     "2.8 GB", "CC BY-NC 4.0 (no commercial use)", "the UNet of Zeroscope v2 576w, the video model (save it under this name)",
 )  # fmt: skip
+ZERO123_XL = ModelFile(
+    "zero123-xl.ckpt", "checkpoints", "https://zero123.cs.columbia.edu/assets/zero123-xl.ckpt", "15.5 GB", "MIT", "Zero123-XL, views from a picture",
+)  # fmt: skip
+BIREFNET = ModelFile(
+    "birefnet.safetensors", "background_removal", f"{HUB}/Comfy-Org/BiRefNet/resolve/main/background_removal/birefnet.safetensors",
+    "0.4 to 0.9 GB", "MIT", "BiRefNet, the host's background removal",
+)  # fmt: skip

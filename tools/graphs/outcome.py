@@ -26,7 +26,7 @@ def add_stage(graph: Graph, title: str, terms: list, **settings):
 
 
 def add_results(graph: Graph, field, prompt: list, name: str):
-    """Video of an orbit through time, scores from four sides, curves, and the field; `name` begins the files' names."""
+    """Video of an orbit through time, scores from four sides, curves, and the field; `name` begins the files' names. Returns the link to its renderer."""
     graph.group("Results", GREY)
     fine = graph.add("Bloom4DVolumeRenderer", "Fine renderer")
     graph.column()
@@ -43,3 +43,4 @@ def add_results(graph: Graph, field, prompt: list, name: str):
     graph.add("Bloom4DSaveField", "Save field", field=field, filename_prefix=f"bloom4d/fields/{name}")
     curves = graph.add("Bloom4DTrainingCurves", "Curves", field=field)
     graph.add("SaveImage", "Save curves", images=curves[0], filename_prefix=f"bloom4d/{name}_curves")
+    return fine[0]
