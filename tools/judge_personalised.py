@@ -4,9 +4,9 @@
 
 Every subject is of a kind and colour that the prior never saw together in its training. The demo graph learns its word from five
 pictures and makes the still object, once with the LoRA at strength 1 and once at 0, same prompt, same seed. Motion changes
-neither kind nor colour, so its stage is left out. A subject is seen when the recogniser names its mark: the colour, or the kind
-where kinds differ more than colours do (bananas and loaves). Writes docs/personalised.json and .md, and a picture per subject (two
-sides of it, three of the object with the LoRA, three without).
+neither kind nor colour, so its stage is left out. A subject is seen when the recogniser names its colour or its kind (its shape);
+both are counted, too. Writes docs/personalised.json and .md, and a picture per subject (two sides of it, three of the object with
+the LoRA, three without). Cases of earlier runs are kept; `--only` without a name writes the table again.
 """
 
 import argparse
@@ -43,13 +43,12 @@ from bloom4d.models.render.volume import DEMO_RENDERER, VolumeRenderer  # noqa: 
 
 WORKFLOW, STILL, SAVE, IDENTIFIER = "personalised_4d_demo", "Optimize stage 1", "Save field", "sks"
 VIEWS, SIZE, SHOWN = 8, 64, 96
-BY_KIND = ("banana rotting", "bread baking")
 STRENGTHS = {"with": 1.0, "without": 0.0}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing that the prior never saw: the last held-out pair of its phenomenon. `mark`: what sets it apart."""
+    """One thing that the prior never saw: the last held-out pair of its phenomenon."""
 
     phenomenon: str
     species: str
@@ -58,10 +57,6 @@ class Subject:
     @classmethod
     def of(cls, phenomenon: str) -> "Subject":
         return cls(phenomenon, *HELD_OUT_PAIRS[phenomenon][-1])
-
-    @property
-    def mark(self) -> str:
-        return "kind" if self.phenomenon in BY_KIND else "colour"
 
     @property
     def prompt(self) -> str:
@@ -113,16 +108,14 @@ def pictured(subject: Subject, content: dict) -> Tensor:
 
 
 def read(pictures: Tensor, subject: Subject, recogniser: Recogniser) -> dict:
-    """What the recogniser calls the object as a whole, and whether that is the subject."""
+    """What the recogniser calls the object as a whole."""
     said, config = recogniser.recognise(pictures), recogniser.config
     kinds = {name: config.species.index(name) for name in config.species if name.startswith(subject.phenomenon)}
     kind = max(kinds, key=lambda name: float(said.species.mean(0)[kinds[name]])).removeprefix(f"{subject.phenomenon}: ")
     colour = config.colours[int(said.colour.mean(0).argmax())]
     phenomenon = float((said.phenomenon.argmax(1) == config.phenomena.index(subject.phenomenon)).float().mean())
     assert species_name(sample_style(subject.phenomenon, Generator(), subject.species, subject.colour, "all")) in kinds
-    found = {"kind": kind, "colour": colour}
-    wanted = subject.names()
-    return {**found, "phenomenon": phenomenon, "seen": found[subject.mark] == wanted[subject.mark], "both": found == wanted}
+    return {"kind": kind, "colour": colour, "phenomenon": phenomenon}
 
 
 def case(address: str, subject: Subject, options: argparse.Namespace, folder: Path, recogniser: Recogniser) -> tuple[dict, list[Tensor]]:
@@ -136,26 +129,32 @@ def case(address: str, subject: Subject, options: argparse.Namespace, folder: Pa
         result[name] = {**read(look(path, SIZE), subject, recogniser), "seconds": round(time.monotonic() - began)}
         row += [None, *look(path, SHOWN)[[0, 3, 5]]]
     itself = read(torch.nn.functional.interpolate(truth, (SIZE, SIZE), mode="area"), subject, recogniser)
-    return {"prompt": subject.prompt, "subject": subject.names(), "mark": subject.mark, "the subject itself": itself, **result}, row
+    return {"prompt": subject.prompt, "subject": subject.names(), "the subject itself": itself, **result}, row
+
+
+def agreeing(case: dict, name: str) -> int:
+    """How many of colour and kind are the subject's, with or without the LoRA."""
+    return sum(case[name][key] == case["subject"][key] for key in ("colour", "kind"))
 
 
 def table(report: dict) -> str:
     """Markdown: a line per case, then the counts."""
-    lines = ["| prompt | subject | mark | with the LoRA | seen | without | seen |", "|---|---|---|---|---|---|---|"]
+    cases, counts = report["cases"], report["counts"]
+    lines = ["| prompt | subject | with the LoRA | seen | without | seen |", "|---|---|---|---|---|---|"]
     names = lambda entry: f"{entry['colour']} {entry['kind']}"  # noqa: E731
-    told = lambda entry: "yes" if entry["seen"] else "no"  # noqa: E731
+    told = lambda case, name: ("no", "one of both", "both")[agreeing(case, name)]  # noqa: E731
     lines += [
-        f"| {entry['prompt']} | {names(entry['subject'])} | {entry['mark']} | {names(entry['with'])} | {told(entry['with'])} | {names(entry['without'])} | {told(entry['without'])} |"
-        for entry in report["cases"].values()
+        f"| {case['prompt']} | {names(case['subject'])} | {names(case['with'])} | {told(case, 'with')} | {names(case['without'])} | {told(case, 'without')} |" for case in cases.values()
     ]
-    counts, made = report["counts"], sorted({f"`{entry['command']}`, seed {entry['seed']}, commit {entry['commit']}" for entry in report["cases"].values()})
-    lines.append(f"\nSeen with the LoRA in {counts['with']['seen']} of {counts['cases']} cases (kind and colour both: {counts['with']['both']}), without in {counts['without']['seen']} ({counts['without']['both']}).")
-    return "\n".join([*lines, "", f"Made by {'; '.join(made)}. Pictures: `personalised_<phenomenon>.png`.", ""])
+    made = sorted({f"`{case['command']}`, seed {case['seed']}, commit {case['commit']}" for case in cases.values()})
+    summary = f"Colour or kind of the subject are seen with the LoRA in {counts['with']['seen']} of {counts['cases']} cases (both of them in {counts['with']['both']}), without it in {counts['without']['seen']} ({counts['without']['both']})."
+    return "\n".join([*lines, "", summary, "", f"Made by {'; '.join(made)}. Pictures: `personalised_<phenomenon>.png`.", ""])
 
 
 def counted(cases: dict) -> dict:
-    count = lambda name, key: sum(entry[name][key] for entry in cases.values())  # noqa: E731
-    return {"cases": len(cases), **{name: {key: count(name, key) for key in ("seen", "both")} for name in STRENGTHS}}
+    """Cases in which the subject is seen, and those in which colour and kind both are."""
+    count = lambda name, least: sum(agreeing(case, name) >= least for case in cases.values())  # noqa: E731
+    return {"cases": len(cases), **{name: {"seen": count(name, 1), "both": count(name, 2)} for name in STRENGTHS}}
 
 
 def parse() -> argparse.Namespace:
@@ -173,35 +172,35 @@ def known(path: Path) -> dict:
     return {phenomenon: found[phenomenon] for phenomenon in PHENOMENA if phenomenon in found}
 
 
-def write(options: argparse.Namespace, phenomenon: str, result: dict, row: list[Tensor]) -> dict:
-    """Add a case to what is known, and draw it."""
+def write(options: argparse.Namespace, added: dict) -> dict:
+    """The table with what is known and what was added."""
     path = options.out / "personalised.json"
-    cases = known(path) | {phenomenon: result}
+    cases = known(path) | added
     report = {"workflow": WORKFLOW, "counts": counted(cases), "cases": {name: cases[name] for name in PHENOMENA if name in cases}}
     judging.write_json(path, report)
     path.with_suffix(".md").write_text(table(report), encoding="utf-8")
-    sheet = sheets.grid([row], SHOWN, [phenomenon], ["subject", "", "", "with the LoRA", "", "", "", "without", "", ""])
-    sheets.write(sheet, options.out / f"personalised_{phenomenon.replace(' ', '_')}.png")
     return report
 
 
-def run_all(address: str, options: argparse.Namespace, folder: Path) -> dict:
-    """Every case, written after each of them."""
-    command = ("python tools/judge_personalised.py " + " ".join(map(shlex.quote, sys.argv[1:]))).strip()
-    recogniser, report = judging.recogniser(), {}
+def run_all(address: str, options: argparse.Namespace, folder: Path) -> None:
+    """Every case, written and drawn after each of them."""
+    command, recogniser = ("python tools/judge_personalised.py " + " ".join(map(shlex.quote, sys.argv[1:]))).strip(), judging.recogniser()
     for phenomenon in options.only:
         result, row = case(address, Subject.of(phenomenon), options, folder, recogniser)
-        report = write(options, phenomenon, {**result, "command": command, "commit": judging.commit(), "seed": options.seed}, row)
+        write(options, {phenomenon: {**result, "command": command, "commit": judging.commit(), "seed": options.seed}})
+        sheet = sheets.grid([row], SHOWN, [phenomenon], ["subject", "", "", "with the LoRA", "", "", "", "without", "", ""])
+        sheets.write(sheet, options.out / f"personalised_{phenomenon.replace(' ', '_')}.png")
         print(json.dumps(result), flush=True)
-    return report
 
 
 def main() -> int:
     options, base = parse(), host.data_folder()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, host.Host(host.tree(), base / "host.log", host.working_arguments(base)) as running:
-        print(table(run_all(running.address, options, Path(folder))))
+    if options.only:
+        with tempfile.TemporaryDirectory() as folder, host.Host(host.tree(), base / "host.log", host.working_arguments(base)) as running:
+            run_all(running.address, options, Path(folder))
+    print(table(write(options, {})))
     return 0
 
 
