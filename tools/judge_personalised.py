@@ -74,7 +74,7 @@ def graph(subject: Subject, strength: float, options: argparse.Namespace) -> dic
     workflow.set_prompt(content, subject.prompt)
     for name in ("phenomenon", "species", "colour"):
         workflow.change(content, f"Subject.{name}={getattr(subject, name)}")
-    for assignment in (f"Load LoRA Model.strength_model={strength}", f"{STILL}.seed={options.seed}", *options.set):
+    for assignment in (f"Personal model.strength_model={strength}", f"{STILL}.seed={options.seed}", *options.set):
         workflow.change(content, assignment)
     titled = {workflow.title(node, entry): node for node, entry in content.items()}
     content[titled[SAVE]]["inputs"]["field"] = [titled[STILL], 0]

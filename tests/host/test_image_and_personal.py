@@ -68,7 +68,7 @@ def test_the_reference_is_the_first_view_of_the_scenes_that_the_prior_sees(ran):
 def test_only_the_image_model_is_personal_and_only_its_prompt_says_the_identifier(ran):
     prompt, _ = ran[PERSONAL]
     models = {title: prompt[demo.titled(prompt, title)]["inputs"]["model"][0] for title in ("Multi-view, static", "Image, static", "Video, motion")}
-    patched = demo.titled(prompt, "Load LoRA Model")
+    patched = demo.titled(prompt, "Personal model")
     assert [title for title, node in models.items() if node == patched] == ["Image, static"]
     texts = {title: prompt[prompt[demo.titled(prompt, title)]["inputs"]["positive"][0]]["inputs"]["text"] for title in models}
     removed = [demo.titled(prompt, "Without the identifier"), 0]
@@ -78,9 +78,9 @@ def test_only_the_image_model_is_personal_and_only_its_prompt_says_the_identifie
 
 def test_the_lora_is_saved_and_strength_0_is_the_plain_prior(ran, demo_server):
     assert list((demo_server.base / "output" / "bloom4d" / "loras").glob("personalised_4d_*_steps_*.safetensors"))
-    same = [demo.only(demo.smoke(PERSONAL, **{"Load LoRA Model": {"strength_model": 0.0}, "Optimize stage 1": {"seed": 77}}), "Optimize stage 1: views x times") for _ in range(2)]
+    same = [demo.only(demo.smoke(PERSONAL, **{"Personal model": {"strength_model": 0.0}, "Optimize stage 1": {"seed": 77}}), "Optimize stage 1: views x times") for _ in range(2)]
     without = same[1]
-    loader = demo.titled(without, "Load LoRA Model")
+    loader = demo.titled(without, "Personal model")
     without[demo.titled(without, "Image, static")]["inputs"]["model"] = without[loader]["inputs"]["model"]
     first, second = (Image.open(io.BytesIO(demo_server.view(demo_server.run(prompt).outputs[demo.titled(prompt, "Optimize stage 1: views x times")]["images"][0]))) for prompt in same)
     assert first.tobytes() == second.tobytes()  # the files differ: each holds its prompt

@@ -27,11 +27,11 @@ Press **Run**. Five pictures of one object teach the demo prior a word for it; t
 
 **The subject** is a pink candle on a saucer, a pair of kind and colour that the prior never saw in its training, drawn by *Procedural 4D Object*. For your own, connect pictures over white of 64 x 64 instead; four to six sides of one thing are enough.
 
-1. **Learn the word**: the host's *Train LoRA* on the pictures with the prompt "a {IDENTIFIER} candle burning". *Load LoRA Model* patches the prior.
+1. **Learn the word**: the host's *Train LoRA* (titled *Train the LoRA*) on the pictures with the prompt "a {IDENTIFIER} candle burning". *Personal model* patches the prior.
 2. **A still object** from two judges at once: the patched prior sees each picture for itself and hears the identifier; the plain prior sees four views together and does not hear it. So one knows *what* it is, the other that it is *one thing from all sides*.
 3. **Motion**: the still object is frozen, and the plain prior's videos move it by a displacement. The text of both optimizers shows that the frozen object stays the same to the byte.
 
-**To see what the LoRA does**, set the strength in *Load LoRA Model* to 0: the object comes out in any colour and kind.
+**To see what the LoRA does**, set the strength in *Personal model* to 0: the object comes out in any colour and kind.
 
 {NEEDS}"""
 
@@ -120,8 +120,8 @@ def learned(graph: Graph, role: dict, pictures) -> list:
     latents = graph.add("VAEEncode", "Pictures as latents", pixels=pictures, vae=role["vae"])
     training = {"batch_size": 1, "grad_accumulation_steps": 1, "steps": STEPS, "learning_rate": RATE, "rank": RANK, "seed": 0, "bypass_mode": True}
     settings = {**training, "training_dtype": "fp32", "lora_dtype": "fp32", "gradient_checkpointing": False}
-    lora = graph.add("TrainLoraNode", "Train LoRA", model=role["model"], latents=latents[0], positive=role["positive"], **settings)
+    lora = graph.add("TrainLoraNode", "Train the LoRA", model=role["model"], latents=latents[0], positive=role["positive"], **settings)
     graph.column()
     graph.add("LossGraphNode", "Loss of the LoRA", loss=lora[1], filename_prefix=f"bloom4d/{NAME}_lora_loss")
     graph.add("SaveLoRA", "Save LoRA", lora=lora[0], prefix=f"bloom4d/loras/{NAME}", steps=lora[2])
-    return graph.add("LoraModelLoader", "Load LoRA Model", model=role["model"], lora=lora[0], strength_model=1.0)[0]
+    return graph.add("LoraModelLoader", "Personal model", model=role["model"], lora=lora[0], strength_model=1.0)[0]
