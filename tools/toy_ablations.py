@@ -25,9 +25,9 @@ pack.load_pack()
 import sheets  # noqa: E402
 import torch  # noqa: E402
 from ablations.report import spread, table  # noqa: E402
-from toys import common, fourdfy, scores  # noqa: E402
+from toys import common, dream, fourdfy, scores  # noqa: E402
 
-SYSTEMS = {"4dfy": fourdfy}
+SYSTEMS = {"4dfy": fourdfy, "dream_in_4d": dream}
 SHOWN = [(time, view) for view in (0, scores.AZIMUTHS // 2) for time in (0, scores.TIMES // 2, scores.TIMES - 1)]
 SIDE = 96
 

@@ -42,8 +42,8 @@ def test_scores_of_the_truth_are_perfect_and_each_ruin_is_found():
 def test_each_prior_answers_the_truth_without_noise_and_its_mean_in_pure_noise():
     scene = spheres.Spheres()
     cameras = spheres.rig(torch.arange(4) * torch.pi / 2, torch.full((4,), 0.4), frames=4)
-    views = oracles.Views(scene, SIZE)
-    known = views._known(cameras)  # (moments, views, 4, h, w)
+    views = oracles.Views(scene, SIZE, oracles.ANY_MOMENT)
+    known = views.known(cameras)  # (moments, views, 4, h, w)
     small, large = torch.full((4,), 1e-4), torch.full((4,), 1e4)
     near = views(known[2], torch.ones(4), small, cameras)
     far = views(torch.randn(known[2].shape, generator=torch.Generator().manual_seed(0)) * 1e4, torch.ones(4), large, cameras)

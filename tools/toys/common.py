@@ -34,9 +34,13 @@ class Expected:
     against: str = "full"
 
 
-def priors(in_views: Spheres = Spheres()) -> dict[str, OraclePrior]:
-    """The three priors by the names of their terms; `in_views`: what the one that hears cameras knows."""
-    knowing = {"views": oracles.Views(in_views, SIZE), "pictures": oracles.pictures(Spheres(), SIZE), "videos": oracles.videos(Spheres(), SIZE, FRAMES)}
+def priors(in_views: Spheres = Spheres(), moments: Tensor = oracles.ANY_MOMENT) -> dict[str, OraclePrior]:
+    """The three priors by the names of their terms; `in_views`: what the one that hears cameras knows; `moments`: those of the still ones."""
+    knowing = {
+        "views": oracles.Views(in_views, SIZE, moments),
+        "pictures": oracles.Deaf(Spheres(), SIZE, 1, moments),
+        "videos": oracles.videos(Spheres(), SIZE, FRAMES),
+    }
     return {name: OraclePrior(oracle, native_size=(SIZE, SIZE)) for name, oracle in knowing.items()}
 
 
@@ -49,7 +53,7 @@ def terms(time: tuple[float, float], low: float, high: float) -> dict[str, Term]
     return {
         "views": Term("views", views, Distillation(**form, levels=levels, level_per="batch"), resolution=size),
         "pictures": Term("pictures", picture, Distillation(**form, levels=NoiseRange(constant(0.05), constant(0.55))), scenes=4, resolution=size),
-        "videos": Term("videos", video, Distillation(**form, levels=NoiseRange(constant(0.05), constant(0.8)), level_per="scene"), resolution=size, trains=ROLES),
+        "videos": Term("videos", video, Distillation(**form, levels=NoiseRange(constant(0.05), constant(0.65)), level_per="scene"), resolution=size, trains=ROLES),
     }
 
 

@@ -7,6 +7,7 @@ import torch
 from bloom4d.models.fields.density import DEMO_BLOB
 from bloom4d.models.fields.hash_field import HashField, HashFieldConfig
 from bloom4d.models.fields.hash_grid import HashGridConfig
+from bloom4d.models.fields.hexplane_field import HexPlaneField, HexPlaneFieldConfig
 from bloom4d.models.fields.single_grid import SingleGridConfig, SingleGridField
 from bloom4d.models.guidance.regularisers import Regularisers
 from bloom4d.models.guidance.schedules import Schedule
@@ -27,6 +28,8 @@ SPLIT = HashFieldConfig(
     static=HashGridConfig(dimensions=3, **GRID), dynamic=HashGridConfig(dimensions=4, **GRID, time_ratio=0.5, time_cap=6), hidden=16, blob=DEMO_BLOB,
 )  # fmt: skip
 SINGLE = SingleGridConfig(grid=HashGridConfig(dimensions=4, **{**GRID, "log2_table": 13}, time_ratio=0.5, time_cap=6), hidden=16, blob=DEMO_BLOB)  # as many numbers as both
+HEXPLANE = HexPlaneFieldConfig(channels=8, resolution=44, times=6, hidden=16, blob=DEMO_BLOB)  # the same
+FIELDS = {"split": (HashField, SPLIT), "single grid": (SingleGridField, SINGLE), "hexplane": (HexPlaneField, HEXPLANE)}
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Row:
 
     about: str
     stages: tuple[tuple[float, float, float] | None, ...] = ((1, 0, 0), (0.5, 0.5, 0), (0.5, 0.25, 0.25))
-    single_grid: bool = False
+    field: str = "split"
 
 
 FULL = Row("three stages: views; views and pictures; views, pictures and videos")
@@ -46,7 +49,8 @@ ROWS = {
     "no video": Row("nothing trains motion", ((1, 0, 0), (0.5, 0.5, 0), (0.67, 0.33, 0))),
     "no 3D and no image": Row("videos alone, from the initial ball, with the steps of all stages", (None, None, (0, 0, 1))),
     "no hybrid": replace(FULL, about="videos alone in stage 3", stages=(*FULL.stages[:2], (0, 0, 1))),
-    "single grid": replace(FULL, about="one 4D grid with as many numbers", single_grid=True),
+    "single grid": replace(FULL, about="one 4D grid with as many numbers", field="single grid"),
+    "HexPlane": replace(FULL, about="six planes with as many numbers", field="hexplane"),
     "single stage": replace(FULL, about="the last stage alone, with the steps of all", stages=(None, None, FULL.stages[2])),
 }
 EXPECTED = (
@@ -58,6 +62,7 @@ EXPECTED = (
     Expected("no 3D and no image", "back PSNR", "down"),
     Expected("no hybrid", "sharpness", "down"),
     Expected("single grid", "PSNR", "down"),
+    Expected("HexPlane", "PSNR", "down"),
     Expected("single stage", "PSNR", "down"),
 )
 
@@ -65,8 +70,8 @@ EXPECTED = (
 def make(name: str, seed: int, steps: tuple[int, ...] = STEPS):
     """Pictures and scores of a row."""
     row, judges = ROWS[name], priors()
-    draws = torch.Generator().manual_seed(seed)
-    scene = Scene(SingleGridField(SINGLE, draws) if row.single_grid else HashField(SPLIT, draws))
+    kind, config = FIELDS[row.field]
+    scene = Scene(kind(config, torch.Generator().manual_seed(seed)))
     left_out = sum(count for count, share in zip(steps, row.stages) if share is None)
     for number, share in enumerate(row.stages):
         if share is not None:
@@ -81,10 +86,11 @@ def stage(number: int, share: tuple[float, float, float], row: Row) -> Stage:
     last = number == 2
     known = terms((0.0, 1.0) if last else (0.5, 0.5), 0.6 if number == 0 else 0.05, 0.4)
     used = [(term, probability) for term, probability in zip(known.values(), share) if probability]
-    if row.single_grid:
+    single = row.field == "single grid"  # one grid has the role static, and everything trains it
+    if single:
         used = [(replace(term, trains=STILL_ROLES), probability) for term, probability in used]
     total = sum(probability for _, probability in used)
-    slow = last and any(row.stages[:2]) and not row.single_grid
+    slow = last and any(row.stages[:2]) and not single
     return Stage(
         tuple(term for term, _ in used),
         tuple(probability / total for _, probability in used),

@@ -44,45 +44,38 @@ class Mixture:
 class Views:
     """Hears the cameras but not the time, as a model of still objects: the views of a scene are of one of the known moments."""
 
-    def __init__(self, scene: Spheres, size: int, blur: float = 0.8, fade: float = 0.25):
-        self.scene, self.size, self.blur, self.fade = scene, size, blur, fade
+    def __init__(self, scene: Spheres, size: int, moments: Tensor, blur: float = 0.8, fade: float = 0.25):
+        self.scene, self.size, self.moments, self.blur, self.fade = scene, size, moments, blur, fade
 
     def __call__(self, z: Tensor, a: Tensor, b: Tensor, cameras: Cameras) -> Tensor:
         parts = []
         for first in range(0, len(cameras), cameras.frames):
             piece = slice(first, first + cameras.frames)
-            parts.append(Mixture(self._known(cameras.select(piece)), torch.zeros(MOMENTS)).denoise(z[piece], a[piece], b[piece]))
+            parts.append(Mixture(self.known(cameras.select(piece)), torch.zeros(len(self.moments))).denoise(z[piece], a[piece], b[piece]))
         return torch.cat(parts)
 
-    def _known(self, cameras: Cameras) -> Tensor:
+    def known(self, cameras: Cameras) -> Tensor:
         """(T, V, 4, h, w): what the cameras see at each of the moments."""
-        moments = torch.arange(MOMENTS) / (MOMENTS - 1)
-        poses, fields = cameras.camera_to_world.repeat(MOMENTS, 1, 1), cameras.fov_y.repeat(MOMENTS)
-        pictures = self.scene.render(Cameras(poses, fields, moments.repeat_interleave(len(cameras))), self.size)
-        return softened(pictures, self.blur, self.fade).unflatten(0, (MOMENTS, len(cameras)))
+        count = len(self.moments)
+        poses, fields = cameras.camera_to_world.repeat(count, 1, 1), cameras.fov_y.repeat(count)
+        pictures = self.scene.render(Cameras(poses, fields, self.moments.repeat_interleave(len(cameras))), self.size)
+        return softened(pictures, self.blur, self.fade).unflatten(0, (count, len(cameras)))
 
 
 class Deaf:
-    """Does not hear the cameras: a mixture of what is known from many sides, scenes of `frames` times."""
+    """Does not hear the cameras: a mixture of what is known from many sides, in scenes of `frames` times."""
 
-    def __init__(self, scene: Spheres, size: int, frames: int, blur: float, fade: float, azimuths: int = AZIMUTHS):
-        self.azimuths = 2 * math.pi * torch.arange(azimuths) / azimuths
-        self.log_weights = FRONTAL * (self.azimuths.cos() - 1.0)
-        self.scene, self.size, self.frames, self.blur, self.fade = scene, size, frames, blur, fade
-        self.moments = MOMENTS if frames == 1 else INSTANTS
-        self.pictures = self._known(torch.arange(self.moments) / (self.moments - 1))  # (A, T, 4, h, w)
-
-    def _known(self, times: Tensor) -> Tensor:
-        """(A, T, 4, h, w)"""
-        cameras = rig(self.azimuths.repeat_interleave(len(times)), times.repeat(len(self.azimuths)))
-        pictures = self.scene.render(cameras, self.size)
-        pictures = softened(pictures, self.blur, self.fade) if self.blur else pictures
-        return pictures.unflatten(0, (len(self.azimuths), len(times)))
+    def __init__(self, scene: Spheres, size: int, frames: int, moments: Tensor, blur: float = 0.0, fade: float = 0.0, azimuths: int = AZIMUTHS):
+        turns = 2 * math.pi * torch.arange(azimuths) / azimuths
+        self.log_weights = FRONTAL * (turns.cos() - 1.0)
+        self.frames, self.moments = frames, len(moments)
+        pictures = scene.render(rig(turns.repeat_interleave(len(moments)), moments.repeat(azimuths)), size)
+        self.pictures = (softened(pictures, blur, fade) if blur else pictures).unflatten(0, (azimuths, len(moments)))  # (A, T, 4, h, w)
 
     def __call__(self, z: Tensor, a: Tensor, b: Tensor, cameras: Cameras) -> Tensor:
         if self.frames == 1:
             means = self.pictures.flatten(0, 1)[:, None]
-            return Mixture(means, self.log_weights.repeat_interleave(MOMENTS)).denoise(z, a, b)
+            return Mixture(means, self.log_weights.repeat_interleave(self.moments)).denoise(z, a, b)
         parts = []
         for scene in range(0, z.shape[0], self.frames):  # each video has times of its own
             piece = slice(scene, scene + self.frames)
@@ -91,11 +84,9 @@ class Deaf:
         return torch.cat(parts)
 
 
-def pictures(scene: Spheres, size: int) -> Deaf:
-    """Sharp pictures at any of the known moments."""
-    return Deaf(scene, size, 1, 0.0, 0.0)
+ANY_MOMENT = torch.arange(MOMENTS) / (MOMENTS - 1)
 
 
 def videos(scene: Spheres, size: int, frames: int) -> Deaf:
     """Soft, pale videos of `frames` times."""
-    return Deaf(scene, size, frames, 1.6, 0.3, 12)
+    return Deaf(scene, size, frames, torch.arange(INSTANTS) / (INSTANTS - 1), 1.6, 0.3, 12)
