@@ -67,7 +67,7 @@ class SavedPeak:
         storage = tensor.untyped_storage()
         if storage.data_ptr() in self.ours:
             return tensor
-        return Held(self, tensor, storage.data_ptr(), storage.nbytes())
+        return Held(self, tensor.detach(), storage.data_ptr(), storage.nbytes())
 
     def add(self, place: int, size: int, count: int):
         before, after = self.users.get(place, 0), self.users.get(place, 0) + count

@@ -18,10 +18,10 @@ def kept_bytes(forward: Callable[[], object], parameters: Iterable[Tensor] = ())
     kept, ours = {}, {parameter.untyped_storage().data_ptr() for parameter in parameters}
 
     def note(tensor):
-        storage = tensor.untyped_storage()
+        storage, alias = tensor.untyped_storage(), tensor.detach()  # an operation that saves its own output would hold itself for good
         if storage.data_ptr() not in ours:
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the reference keeps the address from being used again
-        return tensor
+            kept[storage.data_ptr()] = (storage.nbytes(), alias)  # the reference keeps the address from being used again
+        return alias
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         forward()

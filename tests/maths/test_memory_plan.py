@@ -1,5 +1,7 @@
 """Chunks follow free memory, larger pictures are foreseen, and a resumed run rounds as the one that was stopped."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -97,6 +99,20 @@ def test_bytes_per_ray_are_those_that_autograd_keeps():
     assert found == pytest.approx(BACKWARD * whole / (2 * 12 * 12)) and whole > 0
     empty = scene.field.clone().requires_grad_(False)
     assert bytes_per_ray(empty, renderer.render_views, state, cameras, 12, 12) == LEAST
+
+
+def test_counting_leaves_nothing_alive():
+    """An operation that saves its own output, as exp does, would otherwise hold itself where no collector sees it."""
+    weights, seen = torch.ones(1000, requires_grad=True), []
+
+    def forward():
+        made = weights.exp()
+        seen.append(weakref.ref(made))
+        return made
+
+    assert kept_bytes(forward, [weights]) == 4000
+    gc.collect()
+    assert seen[0]() is None
 
 
 def growing_stage() -> Stage:
