@@ -20,7 +20,7 @@ REPLACEMENTS = [
     renamed(
         "Bloom4DHybridSDSOptimiser",
         "Bloom4DHybridSDSOptimizer",
-        widgets=["steps", "seed", "control_after_generate", "resume", "checkpoint", "filename_prefix", "preview_interval", "checkpoint_interval", "time_budget"],
+        widgets=["steps", "seed", "control_after_generate", "resume", "checkpoint", "filename_prefix", "preview_interval", "checkpoint_interval", "time_budget", "step_budget"],
         sockets=["field", "stage", "renderer"],
         outputs=3,
     ),

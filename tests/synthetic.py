@@ -116,6 +116,17 @@ def video_model(seed: int = 0):
     return patcher(model)
 
 
+def framewise_video_model(seed: int = 0):
+    """The same with a latent for every frame, as Zeroscope has: what a picture VAE goes with."""
+
+    class EveryFrame(comfy.latent_formats.Wan21):
+        temporal_downscale_ratio = 1
+
+    model = video_model(seed)
+    model.model.latent_format = EveryFrame()
+    return model
+
+
 def conditioning(seed: int, tokens: int = 5, width: int = CONTEXT, batch: int = 1, **entries) -> list:
     """A CONDITIONING with random text features (batch, tokens, width)."""
     text = torch.randn(batch, tokens, width, generator=torch.Generator().manual_seed(seed))

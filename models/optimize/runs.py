@@ -1,6 +1,7 @@
 """Driving a long job: progress, previews, checkpoints, resume, budgets."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,10 +61,10 @@ def run(job: Job, store: CheckpointStore | None = None, watch: Watch | None = No
     files are made, never what the job computes.
     """
     started, written = pace.clock(), job.step
-    last = min(job.steps, job.step + pace.steps) if pace.steps else job.steps
+    last = job.step + pace.steps if pace.steps else math.inf
     previews, saved_at = _Intervals(pace.preview, started), started
     try:
-        while job.step < last and not _spent(pace, started):
+        while job.step < min(job.steps, last) and not _spent(pace, started):
             with flushed_denormals():
                 text = job.advance()
             if store and pace.checkpoint and not job.stalled and pace.clock() - saved_at >= pace.checkpoint:

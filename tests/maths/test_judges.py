@@ -170,6 +170,7 @@ def sisters(scenes, number):
 
 @pytest.mark.parametrize("guidance", [None, 30.0])
 def test_demo_runs_differ_in_prompt_seed_and_guidance_only(guidance):
+    import field_runs
     import make_demo_sheets
 
     options = Namespace(seed=5, set=["Optimize stage 1.steps=7"])
@@ -178,7 +179,7 @@ def test_demo_runs_differ_in_prompt_seed_and_guidance_only(guidance):
               and after[node]["inputs"][name] != old}
     asked = {"text", "seed", "steps"} | ({"guidance_scale"} if guidance else set())
     assert {name for name, _ in values} == asked
-    assert make_demo_sheets.SAVE in {workflow.title(*entry) for entry in after.items()}
+    assert field_runs.SAVE in {workflow.title(*entry) for entry in after.items()}
 
 
 def test_demo_results_of_an_earlier_run_stay_with_their_commit(tmp_path):

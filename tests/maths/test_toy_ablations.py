@@ -61,4 +61,4 @@ def test_without_the_3d_term_every_side_has_a_face(rows):
 
 
 def test_without_the_video_term_nothing_moves(rows):
-    assert rows["no video"]["motion"] < 0.02 < 0.2 < rows["full"]["motion"]
+    assert rows["no video"]["motion"] < 0.02 < 0.1 < rows["full"]["motion"]

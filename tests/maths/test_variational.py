@@ -248,7 +248,7 @@ def test_n_and_n_steps_are_2n_and_phi_goes_on_into_the_next_stage():
         whole.advance()
     for _ in range(STEPS // 2):
         half.advance()
-    tensors, values = half.work.snapshot()
+    tensors, values = half.snapshot()
     later = distiller()
     later.work.learners.load({name.removeprefix("learners."): value.clone() for name, value in tensors.items() if name.startswith("learners.")})
     checkpoint = type("C", (), {"tensors": {name: value.clone() for name, value in tensors.items()}, "values": values, "step": half.step, "path": None})

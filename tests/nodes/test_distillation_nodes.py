@@ -75,7 +75,7 @@ def video(nodes, synthetic, **changes):  # noqa: F811
     cameras = call(nodes["cameras"].Bloom4DCameraSampler, views=1, frames=3)[0]
     texts = {"positive": synthetic.conditioning(1), "negative": synthetic.conditioning(2)}
     values = {"width": 16, "height": 16, "model_size": 16, "weighting": "recon", "guidance_scale": 5.0, **changes}
-    return call(nodes["guidance"].Bloom4DVideoSDSGuidance, model=synthetic.video_model(), vae=synthetic.rgba_vae(RgbCodec()), cameras=cameras, **texts, **values)[0]
+    return call(nodes["guidance"].Bloom4DVideoSDSGuidance, model=synthetic.framewise_video_model(), vae=synthetic.rgba_vae(RgbCodec()), cameras=cameras, **texts, **values)[0]
 
 
 def test_a_picture_vae_under_a_video_model_shows_every_frame(nodes, synthetic):  # noqa: F811

@@ -14,8 +14,8 @@ def node(comfy):
 
 @pytest.fixture
 def refinement(nodes, node, synthetic):  # noqa: F811
-    """The term of a tiny Wan model, whose pictures come from a picture VAE."""
-    model, vae = synthetic.video_model(), synthetic.rgba_vae(RgbCodec())
+    """The term of a tiny video model with a latent a frame, whose pictures come from a picture VAE."""
+    model, vae = synthetic.framewise_video_model(), synthetic.rgba_vae(RgbCodec())
     texts = {"positive": synthetic.conditioning(1), "negative": synthetic.conditioning(2)}
     cameras = call(nodes["cameras"].Bloom4DCameraSampler, views=1, frames=3)[0]
     small = {"width": 16, "height": 16, "model_size": 16, "guidance_scale": 3.0, "denoising_steps": 2, "every": 2, "begin": 0.0}
