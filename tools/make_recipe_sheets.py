@@ -181,6 +181,13 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def command_of(name: str, options: argparse.Namespace) -> str:
+    """What makes the same again, wherever it is written."""
+    changes = [word for assignment in options.set for word in ("--set", assignment)]
+    words = [name, *(["--only", *options.only] if options.only else []), *(["--seed", str(options.seed)] if options.seed else []), *changes]
+    return f"python tools/make_recipe_sheets.py {shlex.join(words)}"
+
+
 def cpu_seconds(process: psutil.Process) -> float:
     """Time that a process has computed, on all its threads: on a busy machine it says more than the clock."""
     return sum(process.cpu_times()[:2])
@@ -191,12 +198,12 @@ def run_recipe(running, name: str, options: argparse.Namespace, folder: Path) ->
     process = psutil.Process(running.process.pid)
     recipe, target = RECIPES[name], options.out / f"{name}.json"
     objects = json.loads(target.read_text(encoding="utf-8"))["objects"] if target.is_file() else {}
-    command = "python tools/make_recipe_sheets.py " + " ".join(map(shlex.quote, sys.argv[1:]))
+    command = command_of(name, options)
     for phenomenon in options.only or recipe.prompts:
         content, began, before = graph(recipe, phenomenon, options), time.monotonic(), cpu_seconds(process)
         path, run = asyncio.run(make(running.address, content, folder))
         spent = {"seconds": round(time.monotonic() - began), "CPU seconds": round(cpu_seconds(process) - before)}
-        origin = {"command": command.strip(), "commit": judging.commit(), "seed": options.seed, **spent}
+        origin = {"command": command, "commit": judging.commit(), "seed": options.seed, **spent}
         objects[phenomenon] = {**judged(running.address, path, run, content, recipe, name, phenomenon, options), **origin}
         judging.write_json(target, {"workflow": recipe.workflow, "objects": objects})
         print(f"{name}, {phenomenon}: {json.dumps({key: value for key, value in judging.rounded(objects[phenomenon]).items() if key != 'scores'})}", flush=True)
