@@ -62,9 +62,17 @@ def page(system, found: dict, directions: list[dict], told: dict, names: list[st
     held = [[entry["row"], entry["score"], f"{entry['direction']} against {entry['against']}", ", ".join(f"{value:+.3f}" for value in entry["differences"]), f"{entry['held']} of {entry['of']}"] for entry in directions]
     parts = [f"# Toy ablation: {system.TITLE}", system.ABOUT, f"Seeds {', '.join(map(str, found))}, commit {told['commit']}: `{told['command']}`", "Mean ± standard deviation over seeds.", scored]
     parts += ["## Directions (score_distillation 4.2)", table(["row", "score", "expected", "seed by seed", "held"], held)]
-    parts += ["## Rows", "\n".join(f"- **{row}**: {system.ROWS[row].about}" for row in rows)]
+    parts += ["## Rows", "\n".join(f"- **{row}**: {system.ROWS[row].about}" for row in rows), "## Reading", *system.READING]
     parts += ["## Sheets", "Three times from the front, three from behind; the last row is the truth.", *(f"![{name}]({name})" for name in names)]
     return "\n\n".join(parts) + "\n"
+
+
+def again(system, options: argparse.Namespace) -> int:
+    """The page from numbers that there are."""
+    content = json.loads((options.out / f"toy_{options.system}.json").read_text(encoding="utf-8"))
+    names = [f"toy_{options.system}_seed{seed}.png" for seed in content["scores"]]
+    (options.out / f"toy_{options.system}.md").write_text(page(system, content["scores"], content["directions"], content, names), encoding="utf-8")
+    return 0
 
 
 def arguments() -> argparse.Namespace:
@@ -72,6 +80,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("system", choices=list(SYSTEMS))
     parser.add_argument("--seeds", default="0,1,2", help="numbers between commas")
     parser.add_argument("--rows", nargs="+", help="these rows only")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the page again from OUT/toy_SYSTEM.json")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "ablations")
     return parser.parse_args()
 
@@ -84,6 +93,8 @@ def main() -> int:
     if unknown := set(rows) - system.ROWS.keys():
         print(f"There is no row {', '.join(sorted(unknown))}. Rows: {', '.join(system.ROWS)}.", file=sys.stderr)
         return 1
+    if options.report:
+        return again(system, options)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     told = {"commit": commit, "command": " ".join(["python", "tools/toy_ablations.py", *sys.argv[1:]])}
     found, names = {}, []

@@ -59,6 +59,7 @@ EXPECTED = (
     Expected("positional encoding", "motion", "down"),
     Expected("HexPlane", "static kept", "down"),
 )
+READING = ("Not written yet.",)
 
 
 def make(name: str, seed: int, steps: tuple[int, int] = STEPS):

@@ -65,6 +65,14 @@ EXPECTED = (
     Expected("HexPlane", "PSNR", "down"),
     Expected("single stage", "PSNR", "down"),
 )
+READING = (
+    "Written after looking at the sheets.",
+    "**Guidance: all seven directions hold with every seed.** Without the 3D term no side is the back any more: the ball is the mean of what the image model knows, mostly fronts, from all around. "
+    "Without the image term the same object is blurrier. Without the video term nothing moves. Videos alone, from the start or in the last stage, give one soft ball on all sides: "
+    "the video model does not hear the camera, and the mean over its sides has neither face nor moving part.",
+    "**Representation: not at this size.** A single grid is as good or better, HexPlane and a single stage vary around the full row. Every grid here has tens of thousands of numbers and 24 pixels to explain, "
+    "so that capacity is not what limits it, and the dynamic grid of the split adds speckles that the single grid does not. HexPlane repeats features along the axes (seed 1: a thorn below the ball).",
+)
 
 
 def make(name: str, seed: int, steps: tuple[int, ...] = STEPS):
