@@ -8,7 +8,16 @@ from fuzzing import engine, plan, posting, prompts
 
 
 @pytest.fixture(scope="module")
-def target(demo_server):
+def target(comfy, demo_server):
+    """The suite's host, with a file for every loader to list."""
+    import checkpoints
+    import checkpoints_video
+
+    models = demo_server.base / "models"
+    (models / "checkpoints").mkdir(parents=True, exist_ok=True)
+    checkpoints.write_mvdream_checkpoint(models / "checkpoints" / "tiny_mvdream.safetensors", layout=checkpoints.SMALLEST)
+    checkpoints.write_zero123_checkpoint(models / "checkpoints" / "tiny_zero123.safetensors", layout=checkpoints.SMALLEST_ZERO123)
+    checkpoints_video.write_zeroscope_files(models)
     pack = prompts.Pack(demo_server.get("/object_info"), demo.PRIOR)
     return posting.Target(demo_server.url, pack, posting.waiting_run(demo_server.url))
 

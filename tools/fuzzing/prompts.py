@@ -18,7 +18,7 @@ HOST_SOURCES = {  # of the host's types: (class, its inputs, slot)
 }
 LINKS = {"CLIPTextEncode": {"clip": "CLIP"}, "VAEEncode": {"pixels": "IMAGE", "vae": "VAE"}}
 LOADER = "Bloom4DEmbeddedPriorLoader"
-OWN_SOURCES = {"FIELD_4D": "Bloom4DHashField", "CAMERAS_4D": "Bloom4DCameraSampler", "GAUSSIANS_4D": "Bloom4DToyMotion", "MODEL": LOADER, "CLIP": LOADER, "VAE": LOADER}
+OWN_SOURCES = {"FIELD_4D": "Bloom4DHashField", "CAMERAS_4D": "Bloom4DCameraSampler", "GAUSSIANS_4D": "Bloom4DToyMotion", "GUIDANCE_4D": "Bloom4DSDSGuidance", "MODEL": LOADER, "CLIP": LOADER, "VAE": LOADER}
 """Where several classes of ours make a type, the one that every other takes."""
 PLAIN = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR")
 SMALL = 16  # a whole number up to here is taken as it comes; anything larger may be a size and is made as small as it may be
