@@ -69,5 +69,14 @@ PRESETS = {
     "text_to_4d_demo": TEXT_TO_4D_DEMO,
     "text_to_4d_4dfy": FOURDFY,
     "text_to_4d_dream_in_4d": DREAM_IN_4D,
+    "image_to_4d": {
+        "small object": {
+            "about": "The still object is shown one and a half times as large while it moves, as the published code does for small ones.",
+            "set": {"Moving field.deformation_scale": 1.5},
+        },
+        "as it is": {"about": "The still object keeps its size.", "set": {"Moving field.deformation_scale": 1.0}},
+        **memory(["Stage 1", "Stage 2"], ["Video, motion"], ["Views from the picture", "Image, still"]),
+    },
+    "personalised_4d": memory(["Stage 1", "Stage 2"], ["Video, motion"], ["Multi-view, static", "Image, static"]),
     "reanimate_4d": memory(["Stage 2"], ["Video, motion"], []),
 }
