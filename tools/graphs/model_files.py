@@ -3,14 +3,15 @@
 from .builder import ModelFile
 
 HUB = "https://huggingface.co"
+SD2 = f"{HUB}/sd2-community"  # a mirror of the community: Stability AI withdrew its own copies in November 2025
 OPENRAIL = "CreativeML Open RAIL++-M"
 
 SD21_BASE = ModelFile(
-    "v2-1_512-ema-pruned.safetensors", "checkpoints", f"{HUB}/stabilityai/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.safetensors",
+    "v2-1_512-ema-pruned.safetensors", "checkpoints", f"{SD2}/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.safetensors",
     "5.2 GB", OPENRAIL, "Stable Diffusion 2.1-base, the image model; its text encoder and VAE serve the others too",
 )  # fmt: skip
 SD21 = ModelFile(
-    "v2-1_768-ema-pruned.safetensors", "checkpoints", f"{HUB}/stabilityai/stable-diffusion-2-1/resolve/main/v2-1_768-ema-pruned.safetensors",
+    "v2-1_768-ema-pruned.safetensors", "checkpoints", f"{SD2}/stable-diffusion-2-1/resolve/main/v2-1_768-ema-pruned.safetensors",
     "5.2 GB", OPENRAIL, "Stable Diffusion 2.1 (v-prediction), on which VSD's LoRA learns",
 )  # fmt: skip
 MVDREAM = ModelFile(
