@@ -28,7 +28,7 @@ HOUR = 3600.0
 CARD = 512
 WATCHED = {"text_to_4d_demo": "Optimize stage 3"}
 """The node whose preview is waited for, where a run takes long enough for a picture of it."""
-SHOWN = {"text_to_4d_demo": ("Fine renderer", 0.62), "embedded_prior_sampling_demo": ("Image: empty", 0.36), "four_d_metrics_demo": ("Measure: another object", 0.72), "orbit_video_to_4d_gaussians_demo": ("Construct", 0.5), "text_to_4d_gaussians_demo": ("Gaussians", 0.5), "text_to_4d_4dfy_demo": ("Save video", 0.6), "text_to_4d_dream_in_4d_demo": ("Save video", 0.6), "reanimate_4d_demo": ("Save video", 0.6), "image_to_4d_demo": ("Save video", 0.6), "personalised_4d_demo": ("Save video", 0.6)}
+SHOWN = {"text_to_4d_demo": ("Fine renderer", 0.62), "embedded_prior_sampling_demo": ("Image: empty", 0.36), "four_d_metrics_demo": ("Measure: another object", 0.72), "orbit_video_to_4d_gaussians_demo": ("Construct", 0.5), "text_to_4d_gaussians_demo": ("Gaussians", 0.5), "text_to_4d_4dfy_demo": ("Optimize stage 3", 0.7), "text_to_4d_dream_in_4d_demo": ("Optimize stage 2", 0.7), "reanimate_4d_demo": ("Optimize stage 2", 0.7), "image_to_4d_demo": ("Optimize stage 2", 0.7), "personalised_4d_demo": ("Optimize stage 2", 0.7)}
 """The node that the picture of the result begins with, and its scale."""
 CARDS = {
     "text_to_4d_demo": ("Save video",),
