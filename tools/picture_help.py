@@ -152,6 +152,19 @@ def camera_sampler(nodes):
     return drawing.grid(cells)
 
 
+def flat_background(nodes):
+    """A soft object in front of grey, its mask, and its own colours in front of a chequered ground."""
+    rows = []
+    for colour, words in ((0.55, "in front of grey"), (1.0, "in front of white")):
+        white, opacity, *_ = nodes("Procedural4DObject", phenomenon="candle burning", times=4, size=160, seed=2)
+        picture = white - (1.0 - colour) * (1.0 - opacity[..., None])
+        colours, mask = nodes("FlatBackgroundMask", image=picture)
+        tiles = (torch.arange(160) // 20 % 2)[:, None] ^ (torch.arange(160) // 20 % 2)
+        behind = (0.75 + 0.2 * tiles)[..., None]
+        rows.append((words, torch.stack([picture[1], mask[1, ..., None].expand_as(picture[1]), colours[1] * mask[1, ..., None] + behind * (1.0 - mask[1, ..., None])])))
+    return drawing.strips([(f"{words}, mask, cut out", pictures) for words, pictures in rows])
+
+
 def committed(path: str, side: int, part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)):
     """A result that is kept in the repository, smaller; `part`: left, top, right and lower end of what is shown, as shares."""
     def picture(nodes):
@@ -176,6 +189,9 @@ PICTURES = {
     "CameraPath": camera_path,
     "CameraSampler": camera_sampler,
     "HybridSDSOptimizer": committed("docs/text_to_4d_flower_blooming.png", 560, VIEWS),
+    "FlatBackgroundMask": flat_background,
+    "DeformableField": committed("docs/reanimate_ice_cream_melting.png", 560, VIEWS),
+    "ReferenceViewLoss": committed("docs/image_to_4d_ice_cream_melting.png", 560, (0.0, 0.0, 1.0, 0.3)),
     "HashField": committed("docs/text_to_4d_candle_burning.png", 560, VIEWS),
     "Metrics": committed("workflows/four_d_metrics_demo.jpg", 480),
     "GaussiansFromOrbitVideo": committed("workflows/orbit_video_to_4d_gaussians_demo.jpg", 440),
