@@ -16,6 +16,7 @@ from ..models.optimize.identity import fingerprint
 from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
 from .cameras import number
 from .guidance import CATEGORY, Guidance, PriorSource, direction_inputs, model_inputs, prior_inputs, prior_source, render_inputs
+from .host.loras import lora_notes
 from .sockets import GUIDANCE_4D
 
 EMPTY = 0.01  # of a mask
@@ -171,6 +172,7 @@ class Bloom4DVideoRefinementLoss(io.ComfyNode):
                 *model_inputs(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -188,7 +190,7 @@ class Bloom4DVideoRefinementLoss(io.ComfyNode):
             every=every,
             begin=begin,
         )
-        return io.NodeOutput(Guidance(term, prior_source("video", values)))
+        return io.NodeOutput(Guidance(term, prior_source("video", values | {"remarks": lora_notes(cls.hidden, values["model"])})))
 
 
 NODES = [Bloom4DPerpNeg, Bloom4DReferenceViewLoss, Bloom4DVideoRefinementLoss]

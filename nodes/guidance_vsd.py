@@ -12,6 +12,7 @@ from .cameras import number
 from .guidance import CATEGORY, Guidance, PriorSource, build, direction_inputs, fine_inputs, level_inputs, model_inputs, option_inputs, prior_inputs, render_inputs
 from .host.bypass import attention_layers, embedding_width
 from .host.identity import identify
+from .host.loras import lora_notes
 from .host.slots import IMAGE
 from .host.variational import NETWORK, HostPhi, VariationalPrior
 from .sockets import FIELD_4D, GUIDANCE_4D
@@ -93,11 +94,13 @@ class Bloom4DVSDGuidance(io.ComfyNode):
                 *(option for option in option_inputs(True) if option.id not in NOT_OF_VSD),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
     def execute(cls, lora_rank, lora_rate, phi_guidance, camera_condition, phi_samples, phi_model=None, phi_positive=None, phi_negative=None, **values):
-        plain = build(IMAGE, values | {"name": values["name"].strip() or "VSD"})
+        remarks = lora_notes(cls.hidden, values["model"]) + (() if phi_model is None else lora_notes(cls.hidden, phi_model, "phi_model"))
+        plain = build(IMAGE, values | {"name": values["name"].strip() or "VSD", "remarks": remarks})
         source = VariationalSource(**vars(plain.source), phi_model=phi_model, phi_positive=phi_positive, phi_negative=phi_negative, rank=lora_rank, rate=lora_rate, camera=camera_condition)
         attention_layers(source.phi_carrier.model.diffusion_model, NETWORK)  # refuse here rather than when the stage begins
         objective = Variational(**vars(plain.term.objective), phi_guidance=phi_guidance, samples=phi_samples)

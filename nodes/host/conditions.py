@@ -14,6 +14,8 @@ from .zero123 import EMBEDDING, is_hosts_own, posed
 TEXT_SIZES = ("context_dim", "context_in_dim", "text_dim", "cap_feat_dim", "caption_channels", "context_embedder_config", "text_embed_dim")
 POOLED = (comfy.model_base.SDXL, comfy.model_base.SD3, comfy.model_base.HunyuanVideo)
 """Models that read the pooled text without asking whether it is there."""
+PICTURE_SIZES = {comfy.model_base.SDXL: 6, comfy.model_base.SDXLRefiner: 5, comfy.model_base.SD3: 0, comfy.model_base.Flux: 0, comfy.model_base.HunyuanVideo: 0}
+"""Models with a pooled vector: how many sizes of the picture, 256 numbers each, their network reads beside it."""
 VIEW_TELLS = ("camera", "time")
 """What `view_keys` may tell a model."""
 APART = "apart"  # or tell it: that the pictures of a scene do not belong together
@@ -62,12 +64,34 @@ def check_text(model, conditioning: list, name: str):
             f"The {name} conditioning has no pooled vector, and this MODEL ({type(model.model).__name__}) needs one beside the text. "
             "Encode the prompts with the CLIP of the MODEL's own loader."
         )
+    check_pooled(model, conditioning, name)
+
+
+def check_pooled(model, conditioning: list, name: str):
+    """ValueError when the pooled vector is of another encoder's width."""
+    width = pooled_width(model)
+    given = {entry[1]["pooled_output"].shape[-1] for entry in conditioning if isinstance(entry[1].get("pooled_output"), Tensor) and "unclip_conditioning" not in entry[1]}
+    if width and given - {width}:
+        raise ValueError(
+            f"The {name} conditioning's pooled vector is {min(given - {width})} numbers wide, and this MODEL ({type(model.model).__name__}) takes {width}. "
+            "Encode the prompts with the CLIP of the MODEL's own loader."
+        )
 
 
 def text_width(model) -> int | None:
     """Numbers per token that the network takes; None where its configuration does not say."""
     config = model.model.model_config.unet_config
-    return next((config[name] for name in TEXT_SIZES if isinstance(config.get(name), int)), None)
+    sizes = (config.get(name) for name in TEXT_SIZES)
+    sizes = (size["params"]["in_features"] if isinstance(size, dict) and "in_features" in size.get("params", {}) else size for size in sizes)  # SD3's embedder
+    return next((size for size in sizes if isinstance(size, int)), None)
+
+
+def pooled_width(model) -> int | None:
+    """Numbers of the pooled text that the network takes; None for models that take none, or do not say."""
+    config = model.model.model_config.unet_config
+    size = config.get("vec_in_dim", config.get("adm_in_channels"))
+    places = next((count for kind, count in PICTURE_SIZES.items() if isinstance(model.model, kind)), None)
+    return size - 256 * places if places is not None and isinstance(size, int) else None
 
 
 def check_start_picture(model, conditionings: Sequence[list], shape: Sequence[int]):

@@ -23,10 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from ...models.formats import modelscope
+from ...models.formats.encoder_layouts import check_whole, t5_names, text_names
 from ...models.formats.foreign_unets import DEEPFLOYD, ZEROSCOPE, Wanted, check_tensors, deepfloyd_config, recognise, zeroscope_config
 from ...models.networks.deepfloyd import build_deepfloyd, deepfloyd_skeleton
 from ...models.networks.zeroscope import build_zeroscope, zeroscope_skeleton
 from .judges import read
+from .whole_vae import whole_vae
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 VIDEO_GUIDANCE, PIXEL_GUIDANCE = 101.0, 21.0
@@ -138,6 +140,10 @@ def _network(family: Family):
 TEXT_FILES = ("text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder/pytorch_model.bin", "text_encoder/pytorch_model.fp16.bin", "open_clip_pytorch_model.bin")
 VAE_FILES = ("vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.fp16.safetensors", "vae/diffusion_pytorch_model.bin", "vae/diffusion_pytorch_model.fp16.bin", "VQGAN_autoencoder.pth")
 
+TEXT_ADVICE = f"Choose text_encoder/model.safetensors of the folder zeroscope_v2_576w ({ZEROSCOPE.link}, licence {ZEROSCOPE.licence}), or the text encoder of Stable Diffusion 2.1."
+VAE_ADVICE = f"Choose vae/diffusion_pytorch_model.safetensors of the folder zeroscope_v2_576w ({ZEROSCOPE.link}, licence {ZEROSCOPE.licence}), or Stable Diffusion's VAE."
+T5_ADVICE = "Put t5xxl_fp16.safetensors or t5xxl_fp8_e4m3fn.safetensors (Apache-2.0, https://huggingface.co/comfyanonymous/flux_text_encoders) into models/text_encoders and choose it."
+
 
 def beside(path: str, names: tuple[str, ...]) -> str | None:
     """The first of these files in the model's folder; of `.../unet/file` that is the folder above. None when there is none."""
@@ -150,7 +156,8 @@ def load_open_clip(path: str) -> comfy.sd.CLIP:
     """The text encoder of Stable Diffusion 2, Zeroscope and ModelScope (OpenCLIP ViT-H/14) as a host CLIP."""
     tensors, _ = read(Path(path))
     if not {"text_model.encoder.layers.22.mlp.fc1.weight", "transformer.resblocks.22.mlp.c_fc.weight"} & set(tensors):
-        raise ValueError(f"{Path(path).name} is {recognise(tensors)} and not OpenCLIP ViT-H/14, which Zeroscope reads its prompts with. Choose text_encoder/model.safetensors of its folder, or the text encoder of Stable Diffusion 2.1.")
+        raise ValueError(f"{Path(path).name} is {recognise(tensors)} and not OpenCLIP ViT-H/14, which Zeroscope reads its prompts with. {TEXT_ADVICE}")
+    check_whole(Path(path).name, tensors, text_names(tensors), "OpenCLIP ViT-H/14's text encoder", TEXT_ADVICE)
     places, kind = folder_paths.get_folder_paths("embeddings"), comfy.sd.CLIPType.STABLE_DIFFUSION
     clip = comfy.sd.load_text_encoder_state_dicts([tensors], places, kind)
     clip.patcher.cached_patcher_init = (comfy.sd.load_clip_model_patcher, ([path], places, kind, {}))
@@ -176,10 +183,7 @@ def load_frame_vae(path: str) -> FrameVAE:
     """Stable Diffusion's VAE in the file at `path`, for pictures and clips."""
     tensors, metadata = read(Path(path))
     bare = comfy.utils.state_dict_prefix_replace(tensors, {"first_stage_model.": ""}, filter_keys=True) or tensors
-    what = recognise(bare)
-    vae = FrameVAE(sd=bare, metadata=metadata)
-    if vae.first_stage_model is None or (vae.latent_channels, vae.latent_dim) != (4, 2):
-        raise ValueError(f"{Path(path).name} is {what} and not the VAE of Stable Diffusion 1 or 2 (4 channels), which Zeroscope's frames are encoded with. Choose vae/diffusion_pytorch_model.safetensors of its folder, or Stable Diffusion's.")
+    vae = whole_vae(bare, f"{Path(path).name} ({recognise(bare)})", "Zeroscope's", VAE_ADVICE, FrameVAE, metadata)
     vae.patcher.cached_patcher_init = (_frame_vae_patcher, (path,))
     return vae
 
@@ -212,7 +216,9 @@ def load_t5(path: str) -> comfy.sd.CLIP:
     tensors, _ = read(Path(path))
     found = comfy.text_encoders.sd3_clip.t5_xxl_detect(tensors)
     if not found:
-        raise ValueError(f"{Path(path).name} is {recognise(tensors)} and not T5-XXL, which DeepFloyd IF reads its prompts with. Put t5xxl_fp16.safetensors or t5xxl_fp8_e4m3fn.safetensors (Apache-2.0) into models/text_encoders and choose it.")
+        raise ValueError(f"{Path(path).name} is {recognise(tensors)} and not T5-XXL, which DeepFloyd IF reads its prompts with. {T5_ADVICE}")
+
+    check_whole(Path(path).name, tensors, t5_names(), "T5-XXL's encoder", T5_ADVICE)
 
     class Encoder(comfy.sd1_clip.SD1ClipModel):
         def __init__(self, device="cpu", dtype=None, model_options={}):

@@ -23,11 +23,13 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 
+from ...models.formats.encoder_layouts import check_whole, text_names
 from ...models.formats.model_files import CAMERA, MVDREAM, camera_embedding, check_unet, foreign_kind, kind_of, unet_names
 from ...models.networks.mvdream import camera_code, joined, views_at_once
 from .judges import read
 from .prior import scene_length
-from .weights import below, folder, sibling
+from .weights import folder, part_of
+from .whole_vae import whole_vae
 
 DEFAULTS = {"guidance": 50.0, "size": 256}
 """What travels with the model: MVDream's guidance in distillation, and the size that it was trained at."""
@@ -91,6 +93,7 @@ class Parts:
     unet: dict[str, Tensor]
     text: dict[str, Tensor]
     vae: dict[str, Tensor]
+    vae_file: str
 
 
 def read_parts(path: str) -> Parts:
@@ -104,9 +107,10 @@ def read_parts(path: str) -> Parts:
         raise ValueError(f"{file.name} {kind_of(tensors)}. {MVDREAM.wanted(folder())}")
     unet = {ldm: tensors[name] for name, ldm in names.items()}
     check_unet(file.name, {name: tuple(value.shape) for name, value in unet.items()}, MVDREAM, camera_embedding, folder())
-    text = below(tensors, "cond_stage_model.model.", "cond_stage_model.transformer.", "text_encoder.") or sibling(file, "text_encoder")
-    vae = below(tensors, "first_stage_model.", "vae.") or sibling(file, "vae")
-    return Parts(unet, text, vae)
+    text, text_file = part_of(tensors, file, "text_encoder", "cond_stage_model.model.", "cond_stage_model.transformer.", "text_encoder.")
+    if text:
+        check_whole(text_file, text, text_names(text), "MVDream's text encoder", MVDREAM.wanted(folder()))
+    return Parts(unet, text, *part_of(tensors, file, "vae", "first_stage_model.", "vae."))
 
 
 def load(path: str) -> tuple:
@@ -168,6 +172,6 @@ def _clip(parts: Parts, path: str, disable_dynamic: bool = False):
 def _vae(parts: Parts, path: str):
     if not parts.vae:
         return None
-    vae = comfy.sd.VAE(sd=dict(parts.vae))
+    vae = whole_vae(parts.vae, parts.vae_file, "MVDream's", MVDREAM.wanted(folder()))
     vae.patcher.cached_patcher_init = (load_vae_patcher, (path,))
     return vae

@@ -45,7 +45,17 @@ def below(tensors: dict[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
 
 def sibling(path: Path, part: str) -> dict[str, Tensor]:
     """The tensors of `part` ("vae", "text_encoder") of the diffusers folder whose UNet is `path`; empty where there is none."""
-    if path.parent.name != "unet":
-        return {}
-    found = next((file for name in SIBLINGS if (file := path.parent.parent / part / name).is_file()), None)
+    found = _sibling(path, part)
     return {} if found is None else read(found)[0]
+
+
+def part_of(tensors: dict[str, Tensor], path: Path, part: str, *prefixes: str) -> tuple[dict[str, Tensor], str]:
+    """(tensors, name of the file) of a part of the model at `path`: below the first of `prefixes` that has any, or in the file beside it."""
+    found, beside = below(tensors, *prefixes), _sibling(path, part)
+    return (found, path.name) if found or beside is None else (read(beside)[0], f"{part}/{beside.name}")
+
+
+def _sibling(path: Path, part: str) -> Path | None:
+    if path.parent.name != "unet":
+        return None
+    return next((file for name in SIBLINGS if (file := path.parent.parent / part / name).is_file()), None)

@@ -18,11 +18,13 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ...models.formats.encoder_layouts import check_whole, vision_names
 from ...models.formats.model_files import PROJECTION, ZERO123, check_unet, check_vision, foreign_kind, kind_of, projection, unet_names
 from ...models.networks.zero123 import Reference, view_code
 from .judges import read
 from .mvdream import patched, set_dtype
-from .weights import below, folder, sibling
+from .weights import folder, part_of, sibling
+from .whole_vae import whole_vae
 
 DEFAULTS = {"guidance": 3.0, "size": 256, "backdrop": 1.0}
 """What travels with the model: guidance, the size that it was trained at, and that its objects stand on white."""
@@ -115,14 +117,16 @@ def _vision(tensors: dict[str, Tensor], file: Path):
         check_vision(file.name, [name.removeprefix(VISION) for name in names], ZERO123, folder())
         return comfy.clip_vision.load_clipvision_from_sd(names, VISION, True)
     beside = sibling(file, "image_encoder")
+    if beside:
+        check_whole("image_encoder", beside, vision_names(), "Zero123's image encoder", ZERO123.wanted(folder()))
     return comfy.clip_vision.load_clipvision_from_sd(dict(beside)) if beside else None
 
 
 def _vae(tensors: dict[str, Tensor], path: str):
-    weights = below(tensors, "first_stage_model.", "vae.") or sibling(Path(path), "vae")
+    weights, file = part_of(tensors, Path(path), "vae", "first_stage_model.", "vae.")
     if not weights:
         return None
-    vae = comfy.sd.VAE(sd=dict(weights))
+    vae = whole_vae(weights, file, "Zero123's", ZERO123.wanted(folder()))
     vae.patcher.cached_patcher_init = (load_vae_patcher, (path,))
     return vae
 

@@ -87,13 +87,13 @@ def test_a_video_model_before_several_views_is_refused(foreign_server, graph):
     assert error.startswith("This MODEL (ZeroscopeModel) judges clips of one camera, and the Camera Sampler has 4 views. Set its views to 1")
 
 
-def test_a_lora_of_another_base_is_told(foreign_server, graph):
+def test_a_lora_of_another_architecture_is_refused(foreign_server, graph):
     step(graph, "Bloom4DSDSGuidance", PICTURES)
     (name, node), = ((name, node) for name, node in graph.prompt.items() if node["class_type"] == "Bloom4DSDSGuidance")
     graph.prompt["lora"] = {"class_type": "LoraLoaderModelOnly", "inputs": {"model": node["inputs"]["model"], "lora_name": "flux_style.safetensors", "strength_model": 1.0}, "_meta": {"title": "Style"}}
     node["inputs"]["model"] = ["lora", 0]
-    run = foreign_server.run(graph.prompt)
-    assert "No weight of this MODEL (BaseModel) is changed by flux_style.safetensors: made for another base model" in texts(run)
+    error = foreign_server.run(graph.prompt, expect="error").error
+    assert error["exception_message"].startswith("No weight of this MODEL (BaseModel) is changed by flux_style.safetensors: made for another base model")
 
 
 def test_the_matrix_knows_both(graph):

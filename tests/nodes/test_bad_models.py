@@ -1,7 +1,5 @@
 """Models, encoders and prompts that do not go together, and weights in unusual forms: a plain first line, or the right result."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -33,7 +31,7 @@ def guidance(node, host_models, **values):
     return node.execute(**{**defaults, **given, **values}).args[0]
 
 
-WIDTHS = {"sd21": "BaseModel", "sdxl": "SDXL", "flux": "Flux", "wan21": "WAN21", "ltx": "LTXV", "cogvideox": "CogVideoX", "hunyuan": "HunyuanVideo"}
+WIDTHS = {"sd21": "BaseModel", "sdxl": "SDXL", "sd3": "SD3", "flux": "Flux", "wan21": "WAN21", "ltx": "LTXV", "cogvideox": "CogVideoX", "hunyuan": "HunyuanVideo"}
 
 
 @pytest.mark.parametrize("name", list(WIDTHS))
@@ -53,6 +51,17 @@ def test_text_without_its_pooled_vector(host_models, name):
     bare = [[host_models.text(1)[0][0], {}]]
     with pytest.raises(ValueError, match="The positive conditioning has no pooled vector.* Encode the prompts with the CLIP"):
         prior_of(kind.model(), kind.vae(), bare)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux", "hunyuan"])
+def test_the_pooled_vector_of_another_model(host_models, name):
+    """The text fits and what goes beside it does not: CLIP-L's 768 where SDXL reads 1280, or SD3 2048; here 40 against 48."""
+    kind = next(kind for kind in host_models.KINDS if kind.model is getattr(host_models, name))
+    other = [[host_models.text(1)[0][0], {"pooled_output": torch.zeros(1, 40)}]]
+    with pytest.raises(ValueError, match=rf"The positive conditioning's pooled vector is 40 numbers wide, and this MODEL \({WIDTHS[name]}\) takes 48. Encode the prompts with the CLIP"):
+        prior_of(kind.model(), kind.vae(), other)
+    with pytest.raises(ValueError, match="The negative conditioning's pooled vector is 40 numbers wide"):
+        prior_of(kind.model(), kind.vae(), host_models.text(1), other)
 
 
 @pytest.mark.parametrize(("model", "vae", "told"), [
@@ -164,41 +173,3 @@ def test_weights_in_small_numbers(synthetic, tmp_path, form, limit):
             assert prior.session.model is model and prior.default_guidance == 50.0
     for exact, rounded in zip(*answers):
         assert rounded.isfinite().all() and 0 < (rounded - exact).norm() < limit * exact.norm()
-
-
-def prompt_with(*loras: dict) -> dict:
-    """A prompt: checkpoint, LoRA loaders in a row, a guidance node "g"."""
-    nodes = {"c": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "x"}}}
-    for number, values in enumerate(loras):
-        nodes[f"l{number}"] = {"class_type": "LoraLoaderModelOnly", "inputs": {"model": [f"l{number - 1}" if number else "c", 0], **values}}
-    nodes["g"] = {"class_type": "Bloom4DSDSGuidance", "inputs": {"model": [f"l{len(loras) - 1}" if loras else "c", 0]}}
-    return nodes
-
-
-def test_a_lora_of_another_base_is_told(host_models):
-    import comfy.sd
-
-    from bloom4d.nodes.host.loras import lora_notes
-
-    def notes(model, *loras, node="g"):
-        return lora_notes(SimpleNamespace(prompt=prompt_with(*loras), unique_id=node), model)
-
-    model = host_models.sd21()
-    name = next(name for name in model.model.diffusion_model.state_dict() if name.endswith("attn1.to_q.weight"))
-    rows, columns = model.model.diffusion_model.state_dict()[name].shape
-    key = f"diffusion_model.{name.removesuffix('.weight')}"
-    fitting = {f"{key}.lora_up.weight": torch.ones(rows, 2), f"{key}.lora_down.weight": torch.ones(2, columns)}
-    foreign = {"lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": torch.ones(8, 2), "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.ones(2, 8)}
-    patched, untouched = (comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0)[0] for lora in (fitting, foreign))
-    flux, other = {"lora_name": "flux_style.safetensors", "strength_model": 1.0}, {"lora_name": "other.safetensors"}
-    assert notes(untouched, flux) == ("No weight of this MODEL (BaseModel) is changed by flux_style.safetensors: made for another base model. Choose a LoRA for this one, or remove the loader.",)
-    assert "other.safetensors, flux_style.safetensors" in notes(untouched, flux, other)[0]
-    for silent in (notes(patched, flux), notes(untouched), notes(untouched, {**flux, "strength_model": 0}), notes(untouched, flux, node="elsewhere"), lora_notes(None, untouched)):
-        assert silent == ()
-
-
-def test_a_loop_of_links_ends(host_models):
-    from bloom4d.nodes.host.loras import upstream
-
-    looped = {"a": {"inputs": {"model": ["b", 0]}}, "b": {"inputs": {"model": ["a", 0]}}}
-    assert upstream(looped, "a") == [looped["b"]]

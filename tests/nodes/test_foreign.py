@@ -247,6 +247,7 @@ def test_t5_is_read_with_deepfloyds_padding(monkeypatch, tmp_path, comfy):
     import comfy.sd1_clip
     import comfy.text_encoders.t5
 
+    from bloom4d.models.formats import encoder_layouts
     from bloom4d.nodes.host import foreign
 
     config = dict(d_ff=64, d_kv=16, d_model=4096, dense_act_fn="gelu_pytorch_tanh", is_gated_act=True, layer_norm_epsilon=1e-6, num_heads=2, num_layers=1, vocab_size=32128, model_type="t5", relative_attention_num_buckets=32)
@@ -256,6 +257,7 @@ def test_t5_is_read_with_deepfloyds_padding(monkeypatch, tmp_path, comfy):
     from synthetic import fill
 
     save_file({name: value.half() for name, value in fill(tiny, 0).state_dict().items()}, tmp_path / "t5.safetensors")
+    monkeypatch.setattr(foreign, "t5_names", lambda: encoder_layouts.t5_names(1))
     clip = foreign.load_t5(str(tmp_path / "t5.safetensors"))
     features = [clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0] for text in ("a rose", "a candle")]
     assert features[0].shape == (1, 77, 4096) and not torch.equal(*features)
@@ -272,7 +274,7 @@ def test_files_that_are_something_else(nodes, models, tmp_path):
         foreign.load_zeroscope(open_clip, (320, 576))
     with pytest.raises(ValueError, match="model.safetensors is a CLIP text encoder and not T5-XXL"):
         foreign.load_t5(open_clip)
-    with pytest.raises(ValueError, match="is a CLIP text encoder and not the VAE of Stable Diffusion"):
+    with pytest.raises(ValueError, match=r"model.safetensors \(a CLIP text encoder\) holds no VAE of Stable Diffusion 1 or 2 \(4 channels\), which Zeroscope's is. Choose vae/"):
         foreign.load_frame_vae(open_clip)
     with pytest.raises(ValueError, match="and not OpenCLIP ViT-H/14"):
         foreign.load_open_clip(str(write_clip_l(tmp_path / "clip_l.safetensors")))
