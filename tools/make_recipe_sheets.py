@@ -71,7 +71,7 @@ def defaults(*phenomena: str) -> dict[str, str]:
 ASSETS = {"candle burning": "a purple pillar candle", "ice cream melting": "a pink ice cream with a cherry", "bread baking": "a golden loaf of bread"}
 RECIPES = {
     "text_to_4d_4dfy": Recipe("text_to_4d_4dfy_demo", defaults("flower blooming", "candle burning", "bread baking")),
-    "dream_in_4d": Recipe("text_to_4d_dream_in_4d_demo", defaults("ice cream melting", "candle burning", "bread baking")),
+    "dream_in_4d": Recipe("text_to_4d_dream_in_4d_demo", defaults("ice cream melting", "candle burning", "bread baking", "flower blooming")),
     "reanimate": Recipe("reanimate_4d_demo", defaults(*ASSETS), ASSETS),
     "image_to_4d": Recipe("image_to_4d_demo", defaults("ice cream melting", "candle burning", "bread baking"), given=("See the picture", "See the reference view")),
     "personalised_4d": Recipe(
