@@ -1,7 +1,7 @@
 """Run a paper's prompts with real models and put the CLIP text scores beside the published ones.
 
     python3 launch.py evaluate 4dfy --clip clip-vit-base-patch32.safetensors
-    python3 launch.py evaluate dream_in_4d --clip ... --seeds 0,1 --set "Optimize motion.steps=2000"
+    python3 launch.py evaluate dream_in_4d --clip ... --seeds 0,1 --set "Optimize stage 2.steps=2000"
 
 Sets are tools/evaluations/NAME.json: prompts, the values that the paper gives each, the orbit that the score is taken on. The
 workflow needs its model files; a missing one is named with its folder. Each run is one row of a batch: finished ones are kept in

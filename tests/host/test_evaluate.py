@@ -35,6 +35,33 @@ def test_every_prompt_is_scored_beside_what_others_report(words, tmp_path, capsy
     assert evaluate.main(words) == 0 and "2 of 2 rows are finished already" in capsys.readouterr().out
 
 
+def settings(name: str) -> list[str]:
+    """The words that make a demo small, for the command line."""
+    from workflow import load
+
+    changes = [f"{title}.{entry}={json.dumps(value) if not isinstance(value, str) else value}" for title, inputs in demo.smoke_changes(load(name)).items() for entry, value in inputs.items()]
+    return [part for change in changes for part in ("--set", change)]
+
+
+def test_the_other_evaluation_with_a_clip_of_the_public_files_layout(demo_server, tmp_path, monkeypatch, capsys):
+    """Dream-in-4D's own prompts with the weights of its table, scored by a CLIPModel file of random weights."""
+    from safetensors.torch import save_file
+    from tiny_judges import tiny_clip
+
+    folder = demo_server.base / "models" / "clip_vision"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in tiny_clip().state_dict().items()}, folder / "tiny_clip.safetensors")
+    real = evaluations.load("dream_in_4d")
+    small = evaluations.replace(real, orbit={**real.orbit, "frames": 3}, size=16, prompts=real.prompts[:2])
+    monkeypatch.setattr(evaluations, "load", lambda name: small)
+    words = ["dream_in_4d", "--workflow", "text_to_4d_dream_in_4d_demo", "--clip", "tiny_clip.safetensors", "--host", demo_server.url, "--out", str(tmp_path / "out")]
+    assert evaluate.main([*words, *settings("text_to_4d_dream_in_4d_demo")]) == 0, capsys.readouterr()
+    content = json.loads((tmp_path / "out" / "dream_in_4d.json").read_text())
+    assert [entry["prompt"] for entry in content["ours"]] == [case.prompt for case in real.prompts[:2]]
+    scores = [entry["scores"]["CLIP"] for entry in content["ours"]]
+    assert all(-100 <= score <= 100 for score in scores) and scores[0] != scores[1] and content["mean CLIP"] == pytest.approx(sum(scores) / 2)
+
+
 def test_without_the_judge_nothing_is_queued_and_the_file_is_named(capsys):
     assert evaluate.main(["4dfy"]) == 2
     assert "clip_vision" in (said := capsys.readouterr().err) and "openai/clip-vit-base-patch32 (MIT)" in said
