@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
+NOT_IN_LIST = "value_not_in_list"  # the host's name for a choice that it does not have
 PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4  # binary event types of the host
 
 
@@ -82,12 +83,23 @@ def parse_binary(message: bytes) -> Event | None:
 
 
 def explain_rejection(answer: dict, prompt: dict) -> str:
-    """A line for the first problem of every node that the host rejects, with the node's title."""
-    problems = {node_id: problem["errors"][0] for node_id, problem in (answer.get("node_errors") or {}).items()}
-    if problems:
-        return "\n".join(f"{title_of(prompt, node_id)}: {first['message']} ({first['details']})" for node_id, first in problems.items())
+    """A line for every missing file that our graphs name, else for the first problem of each node that the host rejects, with its title."""
+    lines = [f"{title_of(prompt, node_id)}: {line}" for node_id, problem in (answer.get("node_errors") or {}).items() for line in problem_lines(problem["errors"], prompt.get(str(node_id), {}))]
+    if lines:
+        return "\n".join(lines)
     error = answer.get("error") or {}
     return f"{error.get('message', 'the host rejected the workflow')} {error.get('details', '')}".strip()
+
+
+def problem_lines(errors: list[dict], node: dict) -> list[str]:
+    """What to say about the problems of a prompt's node. The host says of a file only that it is not in a list: we say which one is meant and where it is."""
+    from graphs.known_files import KNOWN
+
+    values = [(error, node.get("inputs", {}).get(error.get("extra_info", {}).get("input_name"))) for error in errors]
+    files = [(error, KNOWN[value]) for error, value in values if isinstance(value, str) and value in KNOWN]
+    if not files:
+        return [f"{errors[0]['message']} ({errors[0]['details']})"]
+    return [file.missing() if error["type"] == NOT_IN_LIST else f"{error['message']} ({error['details']}) {file.name}: {file.details()}." for error, file in files]
 
 
 def title_of(prompt: dict, node_id: str) -> str:

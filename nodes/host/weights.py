@@ -14,8 +14,15 @@ SIBLINGS = ("model.fp16.safetensors", "model.safetensors", "pytorch_model.fp16.b
 
 
 def options(known: KnownFile) -> list[str]:
-    """What a loader's list shows: every checkpoint, or the name of the file to get where there is none."""
-    return CHECKPOINTS.options()[1:] or [known.file]
+    """What a loader's list shows: every checkpoint, or which file to get where there is none.
+
+    That line is not the file's bare name: a graph that names it would look complete to the browser, which then offers no download.
+    """
+    return CHECKPOINTS.options()[1:] or [_none_here(known)]
+
+
+def _none_here(known: KnownFile) -> str:
+    return f"none here, get {known.file}"
 
 
 def folder() -> str:
@@ -25,7 +32,7 @@ def folder() -> str:
 
 def check_listed(name: str | None, known: KnownFile) -> bool | str:
     """For `validate_inputs`, in the place of the host's check, which says neither where a file belongs nor what it is."""
-    return True if name is None or name in CHECKPOINTS.options()[1:] else known.missing(name, folder())  # None: connected, known later
+    return True if name is None or name in CHECKPOINTS.options()[1:] else known.missing(known.file if name == _none_here(known) else name, folder())  # None: connected, known later
 
 
 def checkpoint_path(name: str, known: KnownFile) -> Path:

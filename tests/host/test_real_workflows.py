@@ -4,6 +4,7 @@ import client
 import demo_workflows as demo
 import pytest
 import real_files
+from graphs.shipped import GRAPHS
 
 LOADERS = {"Bloom4DMVDreamLoader": "Open RAIL", "Bloom4DZeroscopeLoader": "BY-NC", "Bloom4DZero123Loader": "MIT"}
 OWN_WAYS = ("Loader", "Condition")  # how a model is loaded and shown a picture is its own
@@ -39,19 +40,40 @@ def test_the_graph_runs_on_files_of_the_true_layout(real_server, asset, name):
     assert any(file.endswith(".mp4") for file in saved) and any(file.endswith(".safetensors") for file in saved)
 
 
+def named_files(name: str) -> list:
+    """(title of the loader, file) of every file that a graph names, by ComfyUI's loaders and by ours."""
+    graph = GRAPHS[name]()
+    return [(graph.nodes[node]["_meta"]["title"], file) for node, files in graph.files.items() for file in files]
+
+
 @pytest.mark.parametrize("name", demo.REAL)
-def test_without_files_the_queue_stops_with_names_folders_and_licences(bare_server, name):
+def test_without_files_the_queue_stops_with_every_file(bare_server, name):
+    """Name, folder, size, licence and link of each, on the command line; ComfyUI itself says of its own loaders' files that they are in no list."""
     prompt = demo.load(name)
     answer = bare_server.reject(prompt)
-    said = client.explain_rejection(answer, prompt)
-    for kind in demo.classes(prompt) & LOADERS.keys():
+    said = client.explain_rejection(answer, prompt).splitlines()
+    wanted = named_files(name)
+    others = [line for line in said if not any(file.name in line for _, file in wanted)]
+    assert len(wanted) >= 2 and len(said) == len(wanted) + len(others) and all("example.png" in line for line in others), said
+    for title, file in wanted:
+        line, = (line for line in said if line.startswith(f"{title}: "))
+        for part in (file.name, f"models/{file.folder}", file.size, file.licence, file.url):
+            assert part in line, (part, line)
+    for kind in demo.classes(prompt) & LOADERS.keys():  # what the browser shows at the node
         title, = demo.of_class(prompt, kind)
-        error = answer["node_errors"][demo.titled(prompt, title)]["errors"][0]
-        file = next(value for value in prompt[demo.titled(prompt, title)]["inputs"].values() if str(value).endswith((".pt", ".ckpt", ".safetensors")))
-        for part in (file, str(bare_server.base / "models"), LOADERS[kind], "https://"):
-            assert part in error["details"], (part, error["details"])
-        assert file in said and LOADERS[kind] in said, "the command line says it too"
-    assert said.count("\n") == len(answer["node_errors"]) - 1, "a line for each loader"
+        details = answer["node_errors"][demo.titled(prompt, title)]["errors"][0]["details"]
+        for part in (str(bare_server.base / "models"), LOADERS[kind], "https://"):
+            assert part in details, (part, details)
+
+
+def test_a_batch_tells_every_file_in_its_row(bare_server, tmp_path):
+    """`launch.py run --prompts`, `ablate` and `evaluate` keep the refusal in the row's one line."""
+    from batch.executor import execute_row
+    from batch.rows import make_row
+
+    line = execute_row(bare_server.url, make_row(1, demo.load(demo.REAL[0]), {}, "test"), tmp_path)
+    assert line["status"] == "error" and "\n" not in line["error"]
+    assert all(file.name in line["error"] and file.licence in line["error"] for _, file in named_files(demo.REAL[0]))
 
 
 @pytest.mark.parametrize("name", demo.REAL)

@@ -40,8 +40,9 @@ WANTED = {
 def test_a_file_that_nobody_has_is_named_with_folder_licence_and_purpose(folder, kind):
     loader = loaders()[kind]
     options = loader.define_schema().inputs[0].options
-    assert options == [WANTED[kind][0]], "an empty list shows the file to get"
-    for name in (options[0], "shared_by_a_friend.safetensors", "../../secret.safetensors"):
+    assert options == [f"none here, get {WANTED[kind][0]}"], "an empty list shows the file to get, and no graph's file seems to be there"
+    assert loader.validate_inputs(options[0]) == loader.validate_inputs(WANTED[kind][0])
+    for name in (WANTED[kind][0], "shared_by_a_friend.safetensors", "../../secret.safetensors"):
         answer = loader.validate_inputs(name)
         assert answer.startswith(f"There is no checkpoint {name}.") and "\n" not in answer
         assert all(part in answer for part in (*WANTED[kind], str(folder), "press R"))

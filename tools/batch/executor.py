@@ -43,7 +43,7 @@ async def _execute(address, row, out, where, local, on_event, interrupter) -> di
             line["seconds"] = round(time.monotonic() - began, 3)
             await _conclude(connection, row, run, out, line)
     except client.Rejected as refusal:
-        line["error"] = f"the workflow was refused: {first_line(str(refusal))}"
+        line["error"] = f"the workflow was refused: {'; '.join(str(refusal).splitlines())}"
     except LOST as error:
         raise HostLost(f"{line['where']} does not answer any more: {first_line(str(error)) or type(error).__name__}") from error
     except aiohttp.ClientResponseError as error:

@@ -31,6 +31,14 @@ class ModelFile:
         """What the graph's note says of it."""
         return f"- `{self.name}` in `models/{self.folder}`: {self.about}; {self.size}, {self.licence}. [Link]({self.url})"
 
+    def missing(self) -> str:
+        """What the command line says when a host's loader does not have it, in one line."""
+        return f"{self.name} is missing: {self.about}. Put it into models/{self.folder}, {self.details()}, and press R or run this again."
+
+    def details(self) -> str:
+        """Size, licence and link, for the middle of a sentence."""
+        return f"{self.size}, licence: {self.licence}, from {self.url}"
+
     def entry(self) -> dict:
         """What the browser reads in a node's properties, and offers when the file is missing."""
         return {"name": self.name, "url": self.url, "directory": self.folder}
