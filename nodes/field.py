@@ -92,11 +92,12 @@ def scene_inputs(sizes: str, custom: list) -> list:
             options=[
                 io.DynamicCombo.Option(BACKGROUNDS[0], []),
                 io.DynamicCombo.Option(BACKGROUNDS[1], [colour]),
-                io.DynamicCombo.Option(BACKGROUNDS[2], [whole("width", 16, 4, 256, "Width of its two hidden layers.")]),
+                io.DynamicCombo.Option(BACKGROUNDS[2], [whole("width", 16, 4, 256, "Width of its hidden layers (4D-fy: 16; Dream-in-4D: 64).")]),
             ],
             tooltip="What lies behind the object. none: transparent. network: a colour for every direction, trained (4D-fy).",
         ),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, step=1, tooltip="Initial values of grids and decoders."),
+        io.Int.Input("background_layers", default=2, min=1, max=8, step=1, optional=True, advanced=True, tooltip="Hidden layers of a background network (4D-fy: 2; Dream-in-4D's paper: 3); other backgrounds have none."),
     ]
 
 
@@ -107,12 +108,12 @@ def option_of(name: str, choice: dict | None, options: tuple[str, ...]) -> dict:
     return choice
 
 
-def new_scene(field, config, initial_density: str, blob_radius: float, seed: int, background: dict | None = None) -> io.NodeOutput:
+def new_scene(field, config, initial_density: str, blob_radius: float, seed: int, background: dict | None = None, background_layers: int = 2) -> io.NodeOutput:
     """A field of class `field` and shape `config`, with the ball and the background that were chosen."""
     background = option_of("background", background, BACKGROUNDS)
     blob = replace(BLOBS[initial_density], radius=blob_radius)
     with gradients():
-        made = field(replace(config, blob=blob, background=background_config(background)), torch.Generator().manual_seed(seed))
+        made = field(replace(config, blob=blob, background=background_config(background, background_layers)), torch.Generator().manual_seed(seed))
     return io.NodeOutput(Scene(made.requires_grad_(False)))
 
 
@@ -207,12 +208,12 @@ def grid_config(dimensions: int, levels: int, coarsest: int, finest: int, table:
     return HashGridConfig(dimensions, levels, coarsest, growth, table, **time)
 
 
-def background_config(background: dict) -> BackgroundConfig:
-    """What lies behind the object."""
+def background_config(background: dict, layers: int) -> BackgroundConfig:
+    """What lies behind the object; `layers`: hidden ones of a network."""
     kind = background["background"]
     if kind == "solid":
         return BackgroundConfig("solid", hex_colour(background["colour"]))
-    return BackgroundConfig("network", hidden=background["width"]) if kind == "network" else BackgroundConfig("none")
+    return BackgroundConfig("network", hidden=background["width"], layers=layers) if kind == "network" else BackgroundConfig("none")
 
 
 def hex_colour(text: str) -> tuple[float, float, float]:

@@ -165,6 +165,22 @@ def model_inputs() -> list:
     ]
 
 
+def batch_inputs() -> list:
+    """More scenes while renders are small, and a size between; off by default."""
+    return [
+        io.Int.Input("coarse_scenes", default=0, min=0, max=64, step=1, optional=True, advanced=True, tooltip="Joint scenes per step up to coarse_until; 0: as many as scenes (4D-fy's code, Dream-in-4D: two of four views, then one)."),
+        number("half_until", 0.0, 0, 1, 0.01, "Part of the stage up to which renders have half their size, after coarse_until; 0 leaves that out (Dream-in-4D, image to 4D: 64, 128, 256).", advanced=True, optional=True),
+        io.Int.Input("half_scenes", default=0, min=0, max=64, step=1, optional=True, advanced=True, tooltip="Joint scenes per step of half the size; 0: as many as scenes."),
+    ]  # fmt: skip
+
+
+def sizes_of(values: dict) -> dict:
+    """A term's render sizes and scenes over the stage from a node's inputs."""
+    coarse, half = values["coarse_until"], values.get("half_until", 0.0)
+    resolution = Resolution(values["height"], values["width"], values["coarse_factor"], coarse, 0.5 if half else 1.0, half)
+    return {"resolution": resolution, "scenes": values["scenes"], "first_scenes": values.get("coarse_scenes", 0), "second_scenes": values.get("half_scenes", 0)}
+
+
 def option_inputs(from_behind: bool = False) -> list:
     """Options of the distillation, each off by default."""
     skip = number("skip_azimuth", 180, 0, 180, 1, "Leave out pictures from this many degrees or more off the front, where an image model paints a second face (Dream-in-4D: 145). 0 and 180 leave out none.", advanced=True, optional=True)
@@ -199,8 +215,7 @@ def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
         name=values["name"].strip() or kind,
         cameras=values["cameras"],
         objective=distillation,
-        scenes=values["scenes"],
-        resolution=Resolution(values["height"], values["width"], values["coarse_factor"], values["coarse_until"]),
+        **sizes_of(values),
         weight=constant(values["weight"]),
         trains=ROLES if values["train_motion"] else STILL_ROLES,
     )
@@ -217,7 +232,7 @@ def prior_source(slot: str, values: dict) -> PriorSource:
     directions = [values.get(f"positive_{name}") for name in ("front", "back", "overhead")]
     positives = (plain, *(plain if text is None else text for text in directions)) if any(text is not None for text in directions) else (plain,)
     model, cameras = values["model"], values["cameras"]
-    check_slot(slot, model, cameras, values["scenes"])
+    check_slot(slot, model, cameras, max(values["scenes"], values.get("coarse_scenes", 0), values.get("half_scenes", 0)))
     place = {"frames": clip_frames(slot, cameras), "remarks": (*slot_notes(slot, model, cameras), *values.get("remarks", ()))}
     return PriorSource(model, values["vae"], positives, values["negative"], values.get("save_memory", False), values["model_size"], tells_of(values), **place)
 
@@ -241,7 +256,7 @@ class Bloom4DSDSGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Score distillation from any image MODEL: every picture is judged for itself (4D-fy's image term).",
             search_aliases=["score distillation", "dreamfusion", "image guidance"],
-            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True), alone_input()],
+            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True), alone_input(), *batch_inputs()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
@@ -260,7 +275,7 @@ class Bloom4DMultiViewGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Distillation from a MODEL that denoises several views jointly, in reconstruction form with rescaling (MVDream, 4D-fy's 3D term).",
             search_aliases=["mvdream", "3D guidance", "joint views"],
-            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), *model_inputs(), *option_inputs()],
+            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), *model_inputs(), *option_inputs(), *batch_inputs()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
@@ -282,7 +297,7 @@ class Bloom4DVideoSDSGuidance(io.ComfyNode):
             search_aliases=["video guidance", "motion", "text to video"],
             inputs=[
                 *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(), *model_inputs(),
-                *option_inputs(),
+                *option_inputs(), *batch_inputs(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],

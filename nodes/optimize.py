@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..models.guidance.mixing import parse_probabilities
 from ..models.guidance.regularisers import Regularisers
-from ..models.guidance.schedules import Schedule
+from ..models.guidance.schedules import Schedule, penalty_schedule
 from ..models.optimize.advice import advise
 from ..models.optimize.checkpoint import CheckpointStore, read_checkpoint
 from ..models.optimize.history import StageHistory
@@ -28,6 +28,13 @@ from .runner import HostStage, RunPlan, apart, distil, loss_map, named_apart, no
 from .sockets import FIELD_4D, GUIDANCE_4D, RENDERER_4D, STAGE_4D
 
 CATEGORY = "4d/optimize"
+PENALTIES = ("opaque", "sparsity", "z_variance", "orientation")
+
+
+def penalty_schedules() -> list:
+    text = 'How {} comes to its weight: "start, from, until", its value before fraction from of the stage and the fraction from which it has its weight. "0, 0.1, 0.1": a step. "0, 0, 0": all the time. Empty: rises over penalties_until.'
+    names = {"opaque": "opaque (4D-fy's code: a step at 10,000 steps)", "sparsity": "sparsity (4D-fy: all the time)"}
+    return [io.String.Input(f"{name}_schedule", default="", optional=True, advanced=True, tooltip=text.format(names.get(name, name))) for name in PENALTIES]
 
 
 def rate(role: str, default: float, what: str) -> io.Float.Input:
@@ -64,7 +71,7 @@ class Bloom4DStage(io.ComfyNode):
                 number("sparsity", 0.0, 0, 1e5, 0.001, "Weight of the pull to empty space (4D-fy: 10)."),
                 number("z_variance", 0.0, 0, 1e5, 0.001, "Weight against fog along the rays.", advanced=True),
                 number("orientation", 0.0, 0, 1e5, 0.001, "Weight against surfaces that face away; costs six more density evaluations per visible ray.", advanced=True),
-                number("penalties_until", 0.5, 0, 1, 0.01, "Part of the stage over which the penalties rise from 0 to their weights.", advanced=True),
+                number("penalties_until", 0.5, 0, 1, 0.01, "Part of the stage over which the penalties rise from 0 to their weights, where they have no schedule of their own.", advanced=True),
                 number("random_background", 0.5, 0, 1, 0.01, "For priors that see no alpha: probability of one random background colour per step.", advanced=True),
                 number("weight_decay", 0.0, 0, 1, 1e-4, "AdamW's weight decay (threestudio: 0.01).", advanced=True),
                 number("levels_end", 1.0, 0.01, 1, 0.01, "Share of both grids' levels that is on from levels_until to the stage's end; below 1 where a later stage adds the finest.", advanced=True),
@@ -72,6 +79,7 @@ class Bloom4DStage(io.ComfyNode):
                 io.String.Input("halve_rates_at", default="", optional=True, advanced=True, tooltip="Fractions of the stage at which all learning rates are halved, such as 0.8, 0.9 (Dream-in-4D's code). Empty: nowhere."),
                 number("blob_until", 1.0, 0.01, 1, 0.01, "Part of the stage over which the ball's radius moves from blob_start to blob_end (4D-fy's code: half of its last stage).", advanced=True, optional=True),
                 io.Int.Input("block", default=1, min=1, max=1024, step=1, optional=True, advanced=True, tooltip="With probabilities: draw a term per so many steps. The expected mix stays; models that do not fit in memory together are exchanged less often (8 to 16)."),
+                *penalty_schedules(),
             ],
             outputs=[STAGE_4D.Output("stage", tooltip="For an optimiser.")],
         )  # fmt: skip
@@ -92,7 +100,7 @@ class Bloom4DStage(io.ComfyNode):
             static_levels=Schedule(values["static_levels"], values["levels_end"], 0.0, values["levels_until"]),
             dynamic_levels=Schedule(values["dynamic_levels"], values["levels_end"], 0.0, values["levels_until"]),
             blob=Schedule(values["blob_start"], values["blob_end"], 0.0, values.get("blob_until", 1.0)) if values["blob_start"] and values["blob_end"] else None,
-            regularisers=Regularisers(*(Schedule(0.0, values[key], 0.0, values["penalties_until"]) for key in ("opaque", "sparsity", "z_variance", "orientation"))),
+            regularisers=Regularisers(*(penalty_schedule(values.get(f"{key}_schedule", ""), values[key], values["penalties_until"]) for key in PENALTIES)),
             backdrop=Backdrop(values["random_background"]),
             weight_decay=values["weight_decay"],
             levels_every=values.get("levels_every", 0),

@@ -38,6 +38,22 @@ def constant(value: float) -> Schedule:
     return Schedule(value, value)
 
 
+def penalty_schedule(text: str, weight: float, until: float) -> Schedule:
+    """How a penalty comes to its weight: `text` is "start, from, until", the value before fraction `from` of the stage, which
+    moves to the weight up to fraction `until`. Equal fractions make a step ("0, 0.1, 0.1"; 4D-fy's opacity), zeros a constant
+    ("0, 0, 0"). Empty: from 0 at the stage's start up to `until`. ValueError for any other text.
+    """
+    if not text.strip():
+        return Schedule(0.0, weight, 0.0, until)
+    try:
+        first, start, end = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f'"{text[:60]}" is no schedule of a penalty. Write three numbers: start, from, until, such as 0, 0.1, 0.1, or leave it empty.') from None
+    if not (0.0 <= start <= end <= 1.0 and 0.0 <= first < math.inf):
+        raise ValueError(f'The schedule "{text[:60]}" of a penalty does not fit in its stage. Write start, from, until: a weight of at least 0 and two fractions from 0 to 1, in order.')
+    return Schedule(first, weight, start, end)
+
+
 @dataclass(frozen=True)
 class NoiseRange:
     """The interval that noise levels t are drawn from; t is the fraction of the noise schedule, 0 clean and 1 pure noise."""

@@ -105,7 +105,7 @@ class Distiller:
         """Render, score and back-propagate terms that see the same pictures, whose random numbers are the first one's."""
         work, first = self.work, self.stage.terms[terms[0]]
         keys = work.keys(first.name)
-        cameras = first.cameras.sample(generator(*keys, "cameras"), first.scenes).to(work.device)
+        cameras = first.cameras.sample(generator(*keys, "cameras"), first.scenes_at(self.step, self.steps)).to(work.device)
         height, width = first.resolution.at(self.step, self.steps)
         work.optimiser.train_only(first.trains)
         wanted = any(self.stage.terms[index].wants_displacement for index in terms)
@@ -160,7 +160,8 @@ class Distiller:
 
     def _most_rays(self) -> int:
         """Rays of the largest term."""
-        return max(term.cameras.views * term.cameras.frames * term.scenes * term.resolution.height * term.resolution.width for term in self.stage.terms)
+        terms = self.stage.terms
+        return max(t.cameras.views * t.cameras.frames * max(t.scenes, t.first_scenes, t.second_scenes) * t.resolution.height * t.resolution.width for t in terms)
 
     def _describe(self, rows: list[dict]) -> str:
         if not rows:

@@ -27,9 +27,13 @@ class Resolution:
     second: float = 1.0  # factor between the two switches
     second_switch: float = 0.0
 
+    def phase(self, step: int, steps: int) -> int:
+        """0 before the first switch, 1 before the second, 2 from then on."""
+        return 0 if step < self.switch * steps else 1 if step < self.second_switch * steps else 2
+
     def at(self, step: int, steps: int) -> tuple[int, int]:
         """(height, width) at a step."""
-        factor = self.first if step < self.switch * steps else self.second if step < self.second_switch * steps else 1.0
+        factor = (self.first, self.second, 1.0)[self.phase(step, steps)]
         return max(round(self.height * factor), 1), max(round(self.width * factor), 1)
 
 
@@ -44,6 +48,8 @@ class Term:
     objective: Objective
     scenes: int = 1  # joint scenes per step
     resolution: Resolution = Resolution()
+    first_scenes: int = 0  # before the resolution's first switch; 0: as many as `scenes`
+    second_scenes: int = 0  # between its switches
     weight: Schedule = constant(1.0)
     trains: tuple[str, ...] = STILL_ROLES
     every: int = 1  # takes part in every n-th step ...
@@ -55,6 +61,10 @@ class Term:
         """Whether it takes part in a step."""
         since = step - round(self.begin * steps)
         return since >= 0 and since % self.every == 0
+
+    def scenes_at(self, step: int, steps: int) -> int:
+        """Joint scenes of a step: smaller renders may come in larger batches (Dream-in-4D: 8 of 64 x 64, then 4 of 256 x 256)."""
+        return (self.first_scenes, self.second_scenes, self.scenes)[self.resolution.phase(step, steps)] or self.scenes
 
     @property
     def wants_displacement(self) -> bool:
@@ -152,7 +162,7 @@ class Stage:
         groups: dict[tuple, list[int]] = {}
         for index in drawn:
             term = self.terms[index]
-            groups.setdefault((term.cameras, term.scenes, term.resolution, term.trains), []).append(index)
+            groups.setdefault((term.cameras, term.scenes, term.first_scenes, term.second_scenes, term.resolution, term.trains), []).append(index)
         return list(groups.values())
 
     def active_levels(self, step: int, steps: int, levels: tuple[int, int]) -> tuple[float, float]:

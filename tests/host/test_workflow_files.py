@@ -96,38 +96,82 @@ def test_titles_name_one_node_each(name):
     assert len(set(titles)) == len(titles) and "Prompt" in titles
 
 
-def loader_files(workflow: dict) -> dict:
+LOADS = {  # class -> the widgets that name files, and the folders below models in which the host looks for them
+    "CheckpointLoaderSimple": {"ckpt_name": "checkpoints"}, "LoraLoaderModelOnly": {"lora_name": "loras"}, "LoadBackgroundRemovalModel": {"bg_removal_name": "background_removal"},
+    "UNETLoader": {"unet_name": "diffusion_models"}, "CLIPLoader": {"clip_name": "text_encoders"}, "VAELoader": {"vae_name": "vae"}, "LoraLoader": {"lora_name": "loras"},
+    "Bloom4DMVDreamLoader": {"checkpoint": "checkpoints"}, "Bloom4DZero123Loader": {"checkpoint": "checkpoints"}, "Bloom4DZeroscopeLoader": {"model": "diffusion_models"},
+}  # fmt: skip
+NO_FILE = {"LoadImage", "LoraModelLoader", "Bloom4DLoadField", "Bloom4DEmbeddedPriorLoader"}  # pictures, fields and LoRAs of the user's or the graph's; the prior that the pack ships
+OWN = {"sks_dog_sd21.safetensors"}  # files that nobody but the user has
+FRONTEND_HOSTS = ("https://huggingface.co/", "https://civitai.com/", "https://civitai.red/", "http://localhost:")
+FRONTEND_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pth", ".pt")
+"""What comfyui-frontend-package 1.47 offers to download (its missingModelDownload module)."""
+
+
+def loaded_files(name: str) -> dict:
+    """Title -> {file: folder} of every loader; a node that looks like one and is unknown here is a mistake."""
+    found = {}
+    for node in demo.load(name).values():
+        kind = node["class_type"]
+        assert kind in LOADS or kind in NO_FILE or "Load" not in kind, f"say in LOADS which files {kind} names"
+        if kind in LOADS:
+            found[node["_meta"]["title"]] = {node["inputs"][widget]: folder for widget, folder in LOADS[kind].items()}
+    return found
+
+
+def offered_files(workflow: dict) -> dict:
     """Title -> what the browser is told about the files that a node loads."""
     return {node["title"]: node["properties"]["models"] for node in workflow["nodes"] if "models" in node["properties"]}
 
 
-def test_a_demo_needs_no_file_and_a_real_graph_names_each_with_folder_size_licence_and_link(name):
+def note_of(workflow: dict) -> str:
+    return next(node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+
+
+def test_a_demo_needs_no_file_and_a_real_graph_offers_each_that_it_loads_but_those_of_the_user(name):
+    needed, offered = loaded_files(name), offered_files(read(name))
+    assert bool(needed) == (name in demo.REAL)
+    told = {title: {file["name"]: file["directory"] for file in files} for title, files in offered.items()}
+    assert told == {title: files for title, files in needed.items() if not files.keys() <= OWN}
+    for file in (file for files in offered.values() for file in files):
+        assert file.keys() == {"name", "url", "directory"}
+        assert file["url"].startswith(FRONTEND_HOSTS) and file["url"].endswith(FRONTEND_SUFFIXES) and file["name"].endswith(FRONTEND_SUFFIXES), file
+        assert Path(file["url"]).suffix == Path(file["name"]).suffix
+
+
+def test_the_note_of_a_real_graph_names_every_file_with_folder_size_licence_and_link(name):
     workflow = read(name)
-    note, = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
-    offered = loader_files(workflow)
-    assert bool(offered) == (name in demo.REAL)
-    for title, files in offered.items():
-        values = [node for node in workflow["nodes"] if node["title"] == title][0]["widgets_values"]
-        for file in files:
-            assert file.keys() == {"name", "url", "directory"} and file["url"].startswith("https://") and file["name"] in values
-            line, = {line for line in note.splitlines() if line.startswith(f"- `{file['name']}` in ")}
-            assert f"`models/{file['directory']}`" in line and file["url"] in line and " GB, " in line
+    links = {file["name"]: file["url"] for files in offered_files(workflow).values() for file in files}
+    for file, folder in ((file, folder) for files in loaded_files(name).values() for file, folder in files.items()):
+        line, = (line for line in note_of(workflow).splitlines() if line.startswith(f"- `{file}` in "))
+        assert f"`models/{folder}`" in line and " GB, " in line and any(licence in line for licence in ("RAIL", "MIT", "CC BY-NC", "licence: yours")), line
+        assert line.endswith(f"[Link]({links[file]})") if file in links else file in OWN and "a file that you make" in line
 
 
 def test_files_of_a_loader_reach_the_browser_and_the_note():
-    file = ModelFile("big.safetensors", "checkpoints", "https://example.org/big.safetensors", "5 GB", "MIT", "the image model")
+    file = ModelFile("big.safetensors", "checkpoints", "https://huggingface.co/us/big.safetensors", "5 GB", "MIT", "the image model")
     graph = Graph("Why.")
     graph.group("One", "#444")
     graph.add("CheckpointLoaderSimple", "Image model", models=(file,), ckpt_name=file.name)
     shown = {"nodes": [{"id": 1, "type": "CheckpointLoaderSimple", "size": [200, 100], "properties": {}, "inputs": [], "outputs": []}], "links": [], "groups": []}
     node, note = arrange(shown, graph, {"": ("comfy-core", "1")})["nodes"]
-    assert node["properties"]["models"] == [{"name": "big.safetensors", "url": "https://example.org/big.safetensors", "directory": "checkpoints"}]
+    assert node["properties"]["models"] == [{"name": "big.safetensors", "url": "https://huggingface.co/us/big.safetensors", "directory": "checkpoints"}]
     assert note["widgets_values"][0].startswith("Why.\n\n") and note["widgets_values"][0].endswith(
-        "- `big.safetensors` in `models/checkpoints`: the image model; 5 GB, MIT. [Link](https://example.org/big.safetensors)")
+        "- `big.safetensors` in `models/checkpoints`: the image model; 5 GB, MIT. [Link](https://huggingface.co/us/big.safetensors)")
     with pytest.raises(AssertionError, match="loads no"):
         graph.add("CheckpointLoaderSimple", "Another", models=(file,), ckpt_name="other.safetensors")
-    with pytest.raises(AssertionError, match="only links with https"):
-        ModelFile("x", "loras", "http://example.org/x", "1 GB", "MIT", "")
+    own = Graph("Why.")
+    own.group("One", "#444")
+    own.add("CheckpointLoaderSimple", "Image model", models=(ModelFile("mine.safetensors", "checkpoints", "", "1 GB", "yours", "made by you"),), ckpt_name="mine.safetensors")
+    shown["nodes"] = [{**shown["nodes"][0], "properties": {}}]
+    node, note = arrange(shown, own, {"": ("comfy-core", "1")})["nodes"]
+    assert "models" not in node["properties"] and note["widgets_values"][0].endswith("- `mine.safetensors` in `models/checkpoints`: made by you; 1 GB, yours.")
+
+
+@pytest.mark.parametrize("url", ["http://huggingface.co/x.safetensors", "https://example.org/x.safetensors", "https://github.com/google/dreambooth", "https://huggingface.co/us/page"])
+def test_a_link_that_the_frontend_would_never_offer_is_a_mistake(url):
+    with pytest.raises(AssertionError, match="ComfyUI's frontend offers"):
+        ModelFile("x.safetensors", "loras", url, "1 GB", "MIT", "")
 
 
 def test_comfyui_offers_them_with_a_picture(server, name):

@@ -268,6 +268,53 @@ def test_the_ball_of_the_start_grows_over_a_part_of_the_stage(nodes, oracle_mode
     assert [blob(blob_until=0.5).at(step, 100) for step in (0, 25, 50, 100)] == pytest.approx([0.5, 2.75, 5.0, 5.0])
 
 
+def test_each_penalty_comes_to_its_weight_by_its_own_schedule(nodes, oracle_model):
+    """4D-fy: sparsity 10 all the time beside an opacity entropy that steps to 1000 at 10,000 of 100,000 steps."""
+    model, vae, text = oracle_model
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler)[0]
+    term = call(nodes["guidance"].Bloom4DSDSGuidance, model=model, vae=vae, positive=text, negative=text, cameras=cameras)[0]
+
+    def weights(step, **values):
+        stage = call(nodes["optimize"].Bloom4DStage, **{"terms": {"term0": term}, "opaque": 1000.0, "sparsity": 10.0, "penalties_until": 0.5, **values})[0].stage
+        return stage.regularisers.weights(step, 100_000)
+
+    paper = {"opaque_schedule": "0, 0.1, 0.1", "sparsity_schedule": "0, 0, 0"}
+    assert weights(0, **paper) == weights(9_999, **paper) == {"sparsity": 10.0}
+    assert weights(10_000, **paper) == weights(99_999, **paper) == {"opaque": 1000.0, "sparsity": 10.0}
+    assert weights(0) == {} and weights(25_000) == pytest.approx({"opaque": 500.0, "sparsity": 5.0}), "empty: as always"
+    assert weights(50_000, sparsity_schedule="30, 0.25, 0.75")["sparsity"] == pytest.approx(20.0)
+    assert weights(0, z_variance=2.0, z_variance_schedule="1, 0.5, 0.5", orientation=4.0, orientation_schedule="0, 0, 0") == {"z_variance": 1.0, "orientation": 4.0}
+    for wrong, words in (("0, 0.1", "three numbers"), ("much", "three numbers"), ("0, 0.2, 0.1", "in order"), ("0, 0, 2", "in order"), ("-1, 0, 1", "at least 0"), ("nan, 0, 1", "at least 0")):
+        with pytest.raises(ValueError, match=words):
+            weights(0, opaque_schedule=wrong)
+
+
+def test_small_renders_may_come_in_larger_batches(nodes, oracle_model):
+    """Dream-in-4D, image to 4D: 12 of 64, 4 of 128, 2 of 256 pixels, from steps 0, 200 and 300 of 2000."""
+    model, vae, text = oracle_model
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler, views=1)[0]
+    common = {"model": model, "vae": vae, "positive": text, "negative": text, "cameras": cameras, "width": 256, "height": 256, "coarse_factor": 0.25, "coarse_until": 0.1}
+    item = call(nodes["guidance"].Bloom4DSDSGuidance, **common, scenes=2, coarse_scenes=12, half_until=0.15, half_scenes=4)[0]
+    seen = [(item.term.resolution.at(step, 2000), item.term.scenes_at(step, 2000)) for step in (0, 199, 200, 299, 300, 1999)]
+    assert seen == [((64, 64), 12), ((64, 64), 12), ((128, 128), 4), ((128, 128), 4), ((256, 256), 2), ((256, 256), 2)]
+    plain = call(nodes["guidance"].Bloom4DSDSGuidance, **common, scenes=2)[0]
+    assert [(plain.term.resolution.at(step, 2000), plain.term.scenes_at(step, 2000)) for step in (0, 200)] == [((64, 64), 2), ((256, 256), 2)]
+    stage = call(nodes["optimize"].Bloom4DStage, terms={"term0": item, "term1": plain})[0].stage
+    assert stage.together([0, 1]) == [[0], [1]], "terms whose batches differ do not see the same pictures"
+
+
+def test_a_larger_batch_of_small_renders_is_what_the_prior_sees(nodes, oracle_model, output):
+    model, vae, text = oracle_model
+    cameras = call(nodes["cameras"].Bloom4DCameraSampler, views=1)[0]
+    common = {"model": model, "vae": vae, "positive": text, "negative": text, "cameras": cameras, "width": 16, "height": 16, "coarse_factor": 0.5, "coarse_until": 0.5}
+    made = {}
+    for scenes in (0, 3):
+        item = call(nodes["guidance"].Bloom4DSDSGuidance, **common, coarse_scenes=scenes)[0]
+        stage = call(nodes["optimize"].Bloom4DStage, terms={"term0": item})[0]
+        made[scenes] = state(optimise(nodes, tiny_field(nodes), stage, steps=4)[0])
+    assert not same(made[0], made[3])
+
+
 def test_guidance_widgets_reach_the_term(nodes, oracle_model):
     model, vae, text = oracle_model
     cameras = call(nodes["cameras"].Bloom4DCameraSampler)[0]
@@ -296,7 +343,10 @@ def test_field_sizes_and_backgrounds(nodes):
     assert [level.nodes[0] for level in config.static.layout] == [4, 8, 16] and config.dynamic.time_cap == 4
     wide = nodes["field"].custom_config({**TINY, "time_nodes": 0})
     assert wide.dynamic.time_cap is None
-    solid = nodes["field"].background_config({"background": "solid", "colour": "#ff8000"})
+    deep = call(nodes["field"].Bloom4DHashField, size={"size": "demo"}, background={"background": "network", "width": 64}, background_layers=3)[0]
+    sizes = lambda scene: sorted(value.numel() for value in scene.field.roles()["background"] if value.dim() == 2)  # noqa: E731
+    assert sizes(deep) == sorted([9 * 64, 64 * 64, 64 * 64, 64 * 3]) and sizes(demo) == sorted([9 * 8, 8 * 8, 8 * 3])
+    solid = nodes["field"].background_config({"background": "solid", "colour": "#ff8000"}, 2)
     assert solid.colour == (1.0, 128 / 255, 0.0)
     for wrong in ("red", "#12345", "#gggggg"):
         with pytest.raises(ValueError, match="is no colour"):

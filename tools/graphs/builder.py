@@ -13,9 +13,17 @@ class Node:
         return [self.id, slot]
 
 
+OFFERED = ("https://huggingface.co/", "https://civitai.com/")
+SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pth", ".pt")
+"""What ComfyUI's frontend offers to download when a file is missing."""
+
+
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that a graph needs and nobody ships with it. folder: below the host's models. size: in words. about: what it is for."""
+    """A file that a graph needs and nobody ships with it. folder: below the host's models. size: in words. about: what it is for.
+
+    url: where the browser can load it from, which it does from few hosts only (`OFFERED`); empty for a file that people make themselves.
+    """
 
     name: str
     folder: str
@@ -25,11 +33,12 @@ class ModelFile:
     about: str
 
     def __post_init__(self):
-        assert self.url.startswith("https://"), f"{self.name}: only links with https are offered"
+        fits = self.url.startswith(OFFERED) and self.url.endswith(SUFFIXES) and self.name.endswith(SUFFIXES)
+        assert fits or not self.url, f"{self.name}: ComfyUI's frontend offers files of {', '.join(OFFERED)} ending in {', '.join(SUFFIXES)} only, not {self.url}"
 
     def line(self) -> str:
         """What the graph's note says of it."""
-        return f"- `{self.name}` in `models/{self.folder}`: {self.about}; {self.size}, {self.licence}. [Link]({self.url})"
+        return f"- `{self.name}` in `models/{self.folder}`: {self.about}; {self.size}, {self.licence}." + (f" [Link]({self.url})" if self.url else "")
 
     def missing(self) -> str:
         """What the command line says when a host's loader does not have it, in one line."""

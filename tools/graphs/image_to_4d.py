@@ -43,9 +43,18 @@ Load a picture of one object, write what it is and does, and press **Run**. The 
 
 **Two stages**: Zero123-XL and Stable Diffusion 2.1 judge views of the field while *Reference View Loss* holds it to the picture, 2,000 steps; then the object is frozen and Zeroscope moves it, 10,000 steps, and the reference view is kept.
 
-**Where this differs from the published code**: the single pictures are judged by Stable Diffusion 2.1 instead of DeepFloyd IF (connect *DeepFloyd IF Loader* in its place), and guidance scales are counted as u + s (c - u): its 20 and 100 are 21 and 101 here. The reference view is kept in the second stage, too.
+**Where paper and code differ** the values here are the code's. The paper says no more of images than: the static stage with Zero123-XL and DeepFloyd IF in the place of its models, and the picture with its mask at the reference view. Taken at its word that stage is
+- *10,000 steps* (code: 2,000), *AdamW*, learning rates 0.01 for the grid and 0.001 for networks, weight decay 0.01 as by default (code: Adam without decay, 0.01 for all);
+- *eight views of 64 x 64 in the first half, then four of 256 x 256* (code: twelve of 64 for 200 steps, four of 128 for 100, then two of 256);
+- *a background network* (code: one colour, here white);
+- *renders of 144 x 72 in the second stage* by the paper's text (its supplement and the code: 144 x 80), constant learning rates (code: halved at 8,000 and 9,000 steps), and the object's own size (code: *deformation_scale* 1.5 to 2; here 1, since it cuts off a large object).
+- only in the code: the reference camera (distance 3.8, field of view 20), all weights, elevations of -10 to 80, and the noise levels.
 
-**Stable Zero123**: choose its file in *View model*, guidance 3 to 5. **The object is small**: raise *deformation_scale* of Deformable Field to 1.5 or 2."""
+The presets *paper* and *code* (right click on the canvas) set all of these that are widgets; the background stays.
+
+**Where this differs from both**: the single pictures are judged by Stable Diffusion 2.1 instead of DeepFloyd IF (connect *DeepFloyd Loader* in its place), and guidance scales are counted as u + s (c - u): the code's 20 and 100 are 21 and 101 here. The reference view is kept in the second stage, too. Penalties also see the reference view.
+
+**Stable Zero123**: choose its file in *View model*, guidance 3 to 5. **The object is small**: raise *deformation_scale* of Deformable Field to 1.5 or 2 (preset *small object*)."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +71,18 @@ class Given:
 # ---- the code's values
 
 POSE = {"azimuth": 0.0, "elevation": 0.0, "distance": 3.8, "fov": 20.0}
-CODE_TERM = {"width": 256, "height": 256, "coarse_factor": 0.25, "coarse_until": 0.1, "weight": 0.1}
+CODE_TERM = {  # 12 of 64, 4 of 128, 2 of 256
+    "width": 256, "height": 256, "coarse_factor": 0.25, "coarse_until": 0.1, "coarse_scenes": 12, "half_until": 0.15, "half_scenes": 4, "scenes": 2, "weight": 0.1,
+}  # fmt: skip
 REAL_VALUES = {
     **{title: REAL_MOVING[title] for title in ("Renderer", "Video, motion", "Smooth motion", "Stage 2", "Optimize stage 2", "Fine renderer", "Orbit through time", "Render")},
     "Field": {"size": "4D-fy", "initial_density": "magic3d", "blob_radius": 0.5, "background": "solid", "background.colour": "#ffffff"},
     "Views": {"views": 1, "spacing": "independent", "elevation_min": -10.0, "elevation_max": 80.0, **{f"{name}_{end}": POSE[name] for name in ("distance", "fov") for end in ("min", "max")}, "time_min": 0.0, "time_max": 0.0},
-    "Views from the picture": {**CODE_TERM, "scenes": 4, "guidance_scale": 3.0, "weighting": "sds", "rescale": 0.0, "noise_level": "per picture", "t_max_start": 0.85, "t_max_end": 0.5, "t_min_start": 0.4, "t_min_end": 0.2, "anneal_until": 0.1},
-    "Image, still": {**CODE_TERM, "scenes": 4, "guidance_scale": 21.0, "t_max_start": 0.5, "t_max_end": 0.5, "t_min_start": 0.02, "t_min_end": 0.02},
+    "Views from the picture": {**CODE_TERM, "guidance_scale": 3.0, "weighting": "sds", "rescale": 0.0, "noise_level": "per picture", "t_max_start": 0.85, "t_max_end": 0.5, "t_min_start": 0.4, "t_min_end": 0.2, "anneal_until": 0.1},
+    "Image, still": {**CODE_TERM, "guidance_scale": 21.0, "t_max_start": 0.5, "t_max_end": 0.5, "t_min_start": 0.02, "t_min_end": 0.02},
     "The picture, still": {"height": 512, "quarter_until": 0.1, "half_until": 0.15},
     "The picture, moving": {"height": 128},
-    "Stage 1": {**CODE_RATES, "rate_decoder": 1e-2, "rate_background": 0.0, "opaque": 0.1, "sparsity": 0.1, "penalties_until": 0.0, "random_background": 0.0},
+    "Stage 1": {**CODE_RATES, "rate_decoder": 1e-2, "rate_background": 0.0, "opaque": 0.1, "sparsity": 0.1, "penalties_until": 0.0, "random_background": 0.0, "weight_decay": 0.0},
     "Optimize stage 1": {"steps": 2_000},
     "Video of one camera": {**RELATIVE, **SIDES, **WINDOW, "elevation_max": 45.0, "frames": 24},
     "Moving field": {"size": "Dream-in-4D"},

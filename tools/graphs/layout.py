@@ -26,8 +26,8 @@ def arrange(workflow: dict, graph: Graph, versions: dict[str, tuple[str, str]]) 
     for node in workflow["nodes"]:
         start = next(start for start in sorted(versions, key=len, reverse=True) if node["type"].startswith(start))
         node["properties"]["cnr_id"], node["properties"]["ver"] = versions[start]
-        if str(node["id"]) in graph.files:
-            node["properties"]["models"] = [file.entry() for file in graph.files[str(node["id"])]]
+        if offered := [file.entry() for file in graph.files.get(str(node["id"]), ()) if file.url]:
+            node["properties"]["models"] = offered
     number_links(workflow)
     workflow["extra"] = {"ds": {"scale": 0.6, "offset": [FRAME, HEAD + FRAME]}}
     return workflow

@@ -22,8 +22,9 @@ ZEROSCOPE = ModelFile(
     f"{HUB}/cerspense/zeroscope_v2_576w/resolve/1f35e3dc3350d649f342bb7618fe34ac8fae5c9e/unet/diffusion_pytorch_model.safetensors",
     "2.8 GB", "CC BY-NC 4.0 (no commercial use)", "the UNet of Zeroscope v2 576w, the video model (save it under this name)",
 )  # fmt: skip
-ZERO123_XL = ModelFile(
-    "zero123-xl.ckpt", "checkpoints", "https://zero123.cs.columbia.edu/assets/zero123-xl.ckpt", "15.5 GB", "MIT", "Zero123-XL, views from a picture",
+ZERO123_XL = ModelFile(  # a mirror by One-2-3-45's authors: the browser offers no file of the publisher's own server
+    "zero123-xl.ckpt", "checkpoints", f"{HUB}/One-2-3-45/code/resolve/main/zero123-xl.ckpt", "15.5 GB", "MIT",
+    "Zero123-XL, views from a picture (the publisher's own copy: [zero123.cs.columbia.edu](https://zero123.cs.columbia.edu/assets/zero123-xl.ckpt))",
 )  # fmt: skip
 BIREFNET = ModelFile(
     "birefnet.safetensors", "background_removal", f"{HUB}/Comfy-Org/BiRefNet/resolve/main/background_removal/birefnet.safetensors",

@@ -33,6 +33,8 @@ Save Field writes assets; put the path of one into *Asset*, below ComfyUI's outp
 
 It is the second stage of Dream-in-4D with its values: 10,000 steps of Zeroscope on videos of 24 frames. The prompt should name the asset and its motion. Nothing of the asset changes: *Moving field* shows its hash.
 
+**Where paper and code differ** the values here are the code's: renders of 144 x 80, as the paper's supplement says too (the paper's text: 144 x 72), and, only in the code, learning rates halved at 8,000 and 9,000 steps and a new background. The presets *paper* and *code* (right click on the canvas) set what are widgets of these.
+
 This graph was tried here on small random networks of the true layout, never yet on the real files."""
 
 OWN = ("Renderer", "Video of one camera", "Video, motion", "Smooth motion", "Moving field", "Stage 2", "Optimize stage 2", "Fine renderer", "Orbit through time", "Render")

@@ -40,10 +40,14 @@ Write a prompt and press **Run**. The steps are the paper's: 10,000, 10,000 and 
 **Where paper and code differ** the values here are
 - *steps of stage 2*: the paper's 10,000 (code: 25,000);
 - *noise levels of stage 1*: the code's, both ends moving from 0.98 to 0.5 and 0.02 over 8,000 steps (paper: from [0.02, 0.98] to [0.02, 0.5] over 5,000);
+- *noise levels of pictures in stage 2*: the code's, [0.02, 0.98], which steps to [0.02, 0.5] after 5,000 steps (paper: [0.02, 0.5] from the start);
+- *renders of views*: the code's in stage 1, eight of 64 x 64 for 5,000 steps, then four of 256 x 256 (paper: always four of 256 x 256), and the paper's in stage 2 (code: four of 64 x 64 for 5,000 steps first);
 - *shares of stage 3*: the code's meaning of the paper's formula, 0.5, 0.25, 0.25;
+- only in the code: sparsity 10 all the time, opacity entropy 1000 as a step after 10,000 steps of a stage (so in stage 3; with the code's 25,000 steps in stage 2 as well), the ball of the start that grows over 50,000 steps, and the ranges of the cameras;
 - *video weight 0.1*: both. It gives little motion early; 0.3 to 1 gives more.
 - *guidance 101*: the reference code's 100, which counts differently.
-- *views at 64 x 64 at first*: one group of four (code: two groups). *Opacity entropy*: rises over the first tenth of stage 3 (code: a step there).
+
+The presets *paper* and *code* (right click on the canvas) set all of these that are widgets.
 
 **Less memory**: `save_memory` encodes frame by frame; smaller `width` and `height` of the guidance nodes come next. **Several faces**: raise the share of the views."""
 
@@ -55,7 +59,7 @@ PAPER_VIEWS = {"guidance_scale": 50.0, "rescale": 0.5, "width": 256, "height": 2
 PAPER_PICTURES = {"guidance_scale": 7.5, "width": 256, "height": 256}
 LOW = {"t_min_start": 0.02, "t_min_end": 0.02}
 SETTLED = {"t_max_start": 0.5, "t_max_end": 0.5, **LOW}
-PAPER_STAGE = {"rate_static": 1e-2, "rate_decoder": 1e-3, "rate_background": 1e-3, "warm_up": 0, "final_rate": 1.0, "sparsity": 10.0, "weight_decay": 0.01}
+PAPER_STAGE = {"rate_static": 1e-2, "rate_decoder": 1e-3, "rate_background": 1e-3, "warm_up": 0, "final_rate": 1.0, "sparsity": 10.0, "sparsity_schedule": "0, 0, 0", "weight_decay": 0.01}
 REAL_VALUES = {
     "Field": {"size": "4D-fy", "initial_density": "magic3d", "blob_radius": 0.5, "background": "network", "background.width": 16},
     "Renderer": {"samples": 512, "bounds": "box", "update_every": 16, "times_per_slab": 2, "decay": 0.95},
@@ -64,7 +68,7 @@ REAL_VALUES = {
     "Views at any time": PAPER_CAMERAS,
     "Pictures at any time": PAPER_CAMERAS,
     "Video of one camera": {**PAPER_CAMERAS, "frames": 16},
-    "Multi-view, stage 1": {**PAPER_VIEWS, "coarse_factor": 0.25, "coarse_until": 0.5, "t_max_start": 0.98, "t_max_end": 0.5, "t_min_start": 0.98, "t_min_end": 0.02, "anneal_until": 0.8},
+    "Multi-view, stage 1": {**PAPER_VIEWS, "coarse_factor": 0.25, "coarse_until": 0.5, "coarse_scenes": 2, "t_max_start": 0.98, "t_max_end": 0.5, "t_min_start": 0.98, "t_min_end": 0.02, "anneal_until": 0.8},
     "Multi-view, stage 2": {**PAPER_VIEWS, **SETTLED},
     "Multi-view, stage 3": {**PAPER_VIEWS, **SETTLED},
     "Image, stage 2": {**PAPER_PICTURES, **LOW, "t_max_start": 0.98, "t_max_end": 0.5, "anneal_from": 0.5, "anneal_until": 0.5},
@@ -72,7 +76,7 @@ REAL_VALUES = {
     "Video, stage 3": {"guidance_scale": 101.0, "weight": 0.1, "width": 288, "height": 160, "t_max_start": 0.98, "t_max_end": 0.98, **LOW, "save_memory": True},
     "Stage 1": PAPER_STAGE,
     "Stage 2": PAPER_STAGE,
-    "Stage 3": {**PAPER_STAGE, "rate_static": 1e-4, "rate_dynamic": 1e-2, "opaque": 1000.0, "penalties_until": 0.1, "blob_start": 0.5, "blob_end": 5.0, "blob_until": 0.5},
+    "Stage 3": {**PAPER_STAGE, "rate_static": 1e-4, "rate_dynamic": 1e-2, "opaque": 1000.0, "opaque_schedule": "0, 0.1, 0.1", "blob_start": 0.5, "blob_end": 5.0, "blob_until": 0.5},
     "Optimize stage 1": {"steps": 10_000},
     "Optimize stage 2": {"steps": 10_000},
     "Optimize stage 3": {"steps": 100_000},
