@@ -144,7 +144,7 @@ def test_the_note_of_a_real_graph_names_every_file_with_folder_size_licence_and_
     links = {file["name"]: file["url"] for files in offered_files(workflow).values() for file in files}
     for file, folder in ((file, folder) for files in loaded_files(name).values() for file, folder in files.items()):
         line, = (line for line in note_of(workflow).splitlines() if line.startswith(f"- `{file}` in "))
-        assert f"`models/{folder}`" in line and " GB, " in line and any(licence in line for licence in ("RAIL", "MIT", "CC BY-NC", "licence: yours")), line
+        assert f"`models/{folder}`" in line and " GB, " in line and any(licence in line for licence in ("RAIL", "MIT", "CC BY-NC", "yours")), line
         assert line.endswith(f"[Link]({links[file]})") if file in links else file in OWN and "a file that you make" in line
 
 

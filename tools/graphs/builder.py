@@ -46,7 +46,7 @@ class ModelFile:
 
     def details(self) -> str:
         """Size, licence and link, for the middle of a sentence."""
-        return f"{self.size}, licence: {self.licence}, from {self.url}"
+        return f"{self.size}, licence: {self.licence}" + (f", from {self.url}" if self.url else "")
 
     def entry(self) -> dict:
         """What the browser reads in a node's properties, and offers when the file is missing."""

@@ -52,7 +52,7 @@ Sizes and steps are the published code's, 10,000 for each stage; they need a GPU
 The presets *paper* and *code* (right click on the canvas) set all of these that are widgets."""
 
 LORA = ModelFile(
-    "sks_dog_sd21.safetensors", "loras", "", "below 0.1 GB", "licence: yours",
+    "sks_dog_sd21.safetensors", "loras", "", "below 0.1 GB", "yours",
     "your subject's LoRA for Stable Diffusion 2.1-base, a file that you make; [pictures to train one on](https://github.com/google/dreambooth) (CC BY 4.0)",
 )  # fmt: skip
 DEMO_VALUES = {
