@@ -33,7 +33,12 @@ DOCS = networks.ROOT / "docs"
 KINDS = {"3D": 0.5, "IMG": 0.25, "VID": 0.25}  # and their probabilities in the third stage
 VARIANTS = {"ours": ("ours", ()), "upstream": ("upstream", ()), "ours --lowvram": ("ours", ("--lowvram",)), "ours --novram": ("ours", ("--novram",))}
 TARGETS = {"speed": 3.0, "memory": 1 / 3, "resident": 22e9, "offloaded": 11e9}
-TOLERANCE = {"cpu": 2e-3, "cuda": 0.1}  # of the gradient: rounding, amplified a hundredfold by guidance; half against full precision on a GPU
+FULL, HALF, MIXED = 5e-4, 2e-2, 5e-2
+"""How far gradients may differ, relative to ours. FULL: float32 in another order, 1e-7 times what guidance of 50 to 100 and a network
+make of it (found: 6e-5). HALF: both in float16 but in other parts, as pictures encoded one at a time: the rounding of one picture
+through one encoder, 5e-4 at every layer, then guided (found on the small shapes, encoder alone in float16: 0.5e-2). MIXED:
+float16 networks against float32 ones, which is what MVDream is upstream (small shapes: 0.5e-2 to 2e-2; the true ones have three
+times the layers, and independent roundings grow with their root)."""
 
 
 def parse() -> argparse.Namespace:
@@ -149,7 +154,7 @@ def build(upstream: bool, shapes: networks.Shapes, device: torch.device, opened:
     prompt, none = networks.text(1), networks.text(2)
     copy = networks.image_model(shapes.unet, half, False, 1) if upstream else unet
     frames, height, width = shapes.clip
-    phi = HostPhi(copy, prompt, none, 4, 1e-4, False)
+    phi = HostPhi(copy, prompt, none, 4, 1e-4, True)
     priors = [
         HostPrior(joint, codec, [prompt], none, (shapes.views, shapes.views)),
         VariationalPrior(phi, unet, codec, [prompt], none, (shapes.image, shapes.image)),
@@ -259,8 +264,12 @@ def compare(options) -> int:
     (DOCS / "fourdfy_iteration.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (DOCS / "fourdfy_iteration.md").write_text(page(document), encoding="utf-8")
     print(page(document), flush=True)
-    worst = max(error for errors in document["gradient_difference"].values() for error in errors.values())
-    return 0 if worst <= TOLERANCE[options.device] else 1
+    return 0 if all(error <= tolerance(name, options.device) for name, errors in document["gradient_difference"].items() for error in errors.values()) else 1
+
+
+def tolerance(variant: str, device: str) -> float:
+    """Of a variant's gradients against ours."""
+    return FULL if device == "cpu" else MIXED if VARIANTS[variant][0] == "upstream" else HALF
 
 
 def mean(rows: dict, what: str) -> float:

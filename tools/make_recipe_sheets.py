@@ -3,7 +3,7 @@
     COMFYUI_PATH=.host .venv/bin/python tools/make_recipe_sheets.py [RECIPE ...] [--only "candle burning"] [--seed 0]
 
 Per recipe docs/NAME_<phenomenon>.png (rows views, columns times; the nearest real object beneath) and one docs/NAME.json: scores,
-how much moves, the flicker at times between the trained frames, where an asset was frozen its hash before and after, and where
+how much moves, the flicker of a film with more frames than the run's, where an asset was frozen its hash before and after, and where
 a picture was given how well its view is kept. What the graph was given (a picture, a subject) stands above the sheet.
 """
 
@@ -109,15 +109,18 @@ def film(path: Path, count: int) -> torch.Tensor:
 
 
 def between(sequence: torch.Tensor, frames: int) -> dict[str, float]:
-    """Flicker of T times near those of a run of `frames` frames, and farther off: mean |second difference| over white.
+    """Flicker of T times, mean |second difference| over white: near the i / (F - 1) where a film of `frames` frames has them (within
+    a quarter of their distance), between those, and the second by the first.
 
-    A run draws its frames at (i + u) / F, u in [0, 1]; near is within a quarter of a frame's distance from i / (F - 1).
+    These are not the times of training, which draws (i + u) / F with a new u in [0, 1) in each step and so meets every time as
+    often as any other. The ratio says whether a longer film shows more flicker at the times that a film of as many frames as
+    the run's has not.
     """
     times = torch.arange(1, len(sequence) - 1) / (len(sequence) - 1)
-    trained = torch.arange(frames) / (frames - 1)
-    near = (times[:, None] - trained).abs().amin(1) < 0.25 / (frames - 1)
+    regular = torch.arange(frames) / (frames - 1)
+    near = (times[:, None] - regular).abs().amin(1) < 0.25 / (frames - 1)
     second = second_difference(sequence).mean((-1, -2))
-    return {"at trained times": float(second[near].mean()), "at new times": float(second[~near].mean()), "ratio": float(second[~near].mean() / second[near].mean())}
+    return {"near i / (F - 1)": float(second[near].mean()), "between": float(second[~near].mean()), "ratio": float(second[~near].mean() / second[near].mean())}
 
 
 def frozen_hash(path: Path) -> str | None:

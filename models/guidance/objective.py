@@ -79,6 +79,7 @@ class Objective(Protocol):
     """How one term turns pictures into a loss; a frozen dataclass, so that runs can be told apart by it.
 
     `judge` is what the term's source opened: a `Prior`, or whatever this kind of objective asks (a reference picture).
+    One whose pictures have a target of their own says so by a `known_view` that is true; without it they pay the penalties.
     Random numbers come from `generator(*keys, purpose)` alone (`seeds.py`), so that a repeated step draws them again.
     """
 

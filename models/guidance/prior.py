@@ -23,9 +23,10 @@ class Prior(Protocol):
     def encode(self, rgb: Tensor, alpha: Tensor) -> Tensor:
         """Latents of premultiplied rgb (B, H, W, 3) and alpha (B, H, W), both in [0, 1], resized bilinearly to the native size."""
 
-    def heavy(self, pictures: int) -> bool:
-        """Whether the graphs of so many encoded pictures do not fit in the free memory together. Then the loop sets `singly`, and
-        `encode` recomputes them one by one in the backward pass: the same gradients."""
+    def heavy(self, pictures: int, room) -> bool:
+        """Whether the graphs of so many encoded pictures do not fit together in what the run may plan with, which is asked of its
+        `room` (`optimize/memory.py`). Then the loop sets `singly`, and `encode` recomputes them one by one in the backward pass:
+        the same gradients."""
 
     def sigma_at(self, percent: Tensor) -> Tensor:
         """Noise levels at fractions of the schedule, 0 the noisiest and 1 clean; finite everywhere."""

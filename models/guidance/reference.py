@@ -1,6 +1,7 @@
 """Reference View Loss: the render of a known camera against a picture and its mask (Dream-in-4D, image to 4D; specification 2.4)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class ReferenceView:
 
     rgb: float = 500.0
     mask: float = 50.0
+    known_view: ClassVar[bool] = True  # penalties leave its pictures alone
 
     def evaluate(self, pictures: Pictures, judge: Reference, step: int, steps: int, keys: tuple) -> Outcome:
         """See `Objective`; it draws nothing."""

@@ -1,18 +1,14 @@
-"""Penalties on what a volume renders, each a mean that does not depend on the batch's size."""
+"""Penalties on what a volume renders, each a mean that does not depend on the batch's size (specification 0.6)."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn import functional
 
 from ..fields.field import Field
-from ..geometry.cameras import Cameras
 from ..render.deferred import RenderedViews
 from .schedules import Schedule, constant
 
 VISIBLE = 0.5  # opacity from which a ray has a surface
-OFFSET = 0.01  # of finite differences: shorter than any cell of the finest grids in use
-TETRAHEDRON = ((1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -56,44 +52,26 @@ def z_variance(variance: Tensor, opacity: Tensor) -> Tensor:
     return (variance * hit).sum() / hit.sum().clamp_min(1.0)
 
 
-def orientation(normals: Tensor, directions: Tensor, weights: Tensor) -> Tensor:
-    """sum sg(w) max(0, n . d)^2 / #(w > 0): visible normals must face the camera. (M, 3), (M, 3), (M,)."""
-    weights = weights.detach()
-    facing_away = (normals * directions).sum(-1).clamp_min(0.0)
-    return (weights * facing_away.square()).sum() / (weights > 0).sum().clamp_min(1)
+def orientation(facing_away: Tensor, opacity: Tensor) -> Tensor:
+    """Mean over the rays that see anything (opacity > 0) of their samples' sum sg(w) max(0, n . d)^2, as it was rendered; 0 when
+    none does. Both (N, H, W)."""
+    return facing_away.sum() / (opacity.detach() > 0).sum().clamp_min(1)
 
 
-def penalty(weights: dict[str, float], views: RenderedViews, cameras: Cameras, field: Field) -> Tensor:
-    """The weighted sum of the regularisers named in `weights`."""
+def penalty(weights: dict[str, float], views: RenderedViews) -> Tensor:
+    """The weighted sum of the regularisers named in `weights`; for "orientation" the views must have been rendered with
+    `facing_away`."""
     total = views.opacity.new_zeros(())
     for name, weight in weights.items():
-        total = total + weight * _one(name, views, cameras, field)
+        total = total + weight * _one(name, views)
     return total
 
 
-def _one(name: str, views: RenderedViews, cameras: Cameras, field: Field) -> Tensor:
+def _one(name: str, views: RenderedViews) -> Tensor:
     if name == "opaque":
         return opaque(views.opacity)
     if name == "sparsity":
         return sparsity(views.opacity)
     if name == "z_variance":
         return z_variance(views.z_variance, views.opacity)
-    return _surface_orientation(views, cameras, field)
-
-
-def _surface_orientation(views: RenderedViews, cameras: Cameras, field: Field) -> Tensor:
-    """`orientation` with each visible ray's samples gathered at its mean depth, where nearly all of its weight lies."""
-    height, width = views.opacity.shape[1:]
-    origins, directions, times = cameras.rays(height, width)
-    opacity, depth = views.opacity.detach().flatten(), views.depth.detach().flatten()
-    seen = (opacity > VISIBLE).nonzero()[:, 0]
-    points = origins[seen] + directions[seen] * (depth[seen] / opacity[seen])[:, None]
-    return orientation(density_normals(field, points, times[seen]), directions[seen], opacity[seen])
-
-
-def density_normals(field: Field, positions: Tensor, times: Tensor) -> Tensor:
-    """Unit normals (M, 3), minus the density's gradient by finite differences; differentiable in the field's parameters."""
-    corners = positions.new_tensor(TETRAHEDRON)  # (4, 3)
-    around = (positions + OFFSET * corners[:, None]).reshape(-1, 3)
-    density = field.density(around, times.repeat(4)).view(4, -1)  # (4, M)
-    return -functional.normalize(density.t() @ corners, dim=-1)
+    return orientation(views.facing_away, views.opacity)

@@ -1,7 +1,8 @@
 """Hybrid score distillation of one stage into a field (4D-fy, section 3.3; specification 10.2)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,7 +18,7 @@ from ..render.deferred import RenderedViews
 from ..render.graph_memory import bytes_per_ray
 from .checkpoint import Checkpoint
 from .learners import learners
-from .memory import MemoryPlan, Room
+from .memory import Attempt, MemoryPlan, Room
 from .scene import Scene
 from .stages import Stage, Term
 from .workpiece import Workpiece, damaged
@@ -36,6 +37,7 @@ class Distiller:
         check_displacement([term.name for term in stage.terms if term.wants_displacement], scene.field)
         self.stage, self.judges, self.steps = stage, tuple(judges), steps
         self.memory = MemoryPlan(chunk, room=room)
+        self.attempt: Attempt | None = None  # what of the present step is being computed
         names = tuple(term.name for term in stage.terms)
         self.work = Workpiece(scene, renderer, stage.rates, stage.weight_decay, steps, seed, stage.name, names, learners(names, self.judges))
 
@@ -52,14 +54,9 @@ class Distiller:
         return self.work.stalled
 
     def advance(self) -> str:
-        """One step; out of memory halves the chunk, encodes pictures one at a time, and repeats it with the same randomness."""
-        while True:
-            try:
-                rows = self._gather()
-                break
-            except RuntimeError as error:
-                self.work.clear()
-                self.memory.shrink(error, self._most_rays())
+        """One step; out of memory makes the render that failed smaller (see `MemoryPlan.shrink`), and repeats it with the same randomness."""
+        while (rows := self._tried()) is None:
+            self.memory.make_room(self.attempt)  # only here: the graph went with the exception
         self.work.apply(rows)
         return self._describe(rows)
 
@@ -84,13 +81,24 @@ class Distiller:
         except ValueError as error:
             raise damaged(checkpoint, error) from None
 
+    def _tried(self) -> list[dict] | None:
+        """The rows of a step; None when memory ran out, after less is planned for what failed."""
+        try:
+            return self._gather()
+        except RuntimeError as error:
+            self.work.clear()
+            self.memory.shrink(error, self.attempt)
+            return None
+
     def _gather(self) -> list[dict]:
         """Gradients of the step's terms, added up in the parameters; returns the rows of the history."""
+        self.attempt = None
         step, steps, field = self.step, self.steps, self.work.field
         field.set_levels(*self.stage.active_levels(step, steps, field.levels()))
         if self.stage.blob is not None:
             field.set_blob(self.stage.blob.at(step, steps))
-        return [row for terms in self.stage.together(self._drawn()) for row in self._accumulate(terms)]
+        groups = self.stage.together(self._drawn())
+        return [row for terms, share in zip(groups, self.stage.charges(groups)) for row in self._accumulate(terms, share)]
 
     def _drawn(self) -> Sequence[int]:
         """Which of the terms that are due take part in the step."""
@@ -101,21 +109,28 @@ class Distiller:
         beginning = self.step - self.step % self.stage.block
         return (draw_term(shares, generator(*self.work.keys_of(beginning, "type"))),) if any(shares) else ()
 
-    def _accumulate(self, terms: Sequence[int]) -> list[dict]:
-        """Render, score and back-propagate terms that see the same pictures, whose random numbers are the first one's."""
+    def _accumulate(self, terms: Sequence[int], share: float) -> list[dict]:
+        """Render, score and back-propagate terms that see the same pictures, whose random numbers are the first one's; these
+        pictures pay `share` of the step's penalties."""
         work, first = self.work, self.stage.terms[terms[0]]
         keys = work.keys(first.name)
         cameras = first.cameras.sample(generator(*keys, "cameras"), first.scenes_at(self.step, self.steps)).to(work.device)
         height, width = first.resolution.at(self.step, self.steps)
         work.optimiser.train_only(first.trains)
-        wanted = any(self.stage.terms[index].wants_displacement for index in terms)
-        render = partial(work.renderer.render_views, displacement=True) if wanted else work.renderer.render_views
+        charged = {name: share * weight for name, weight in self.stage.regularisers.weights(self.step, self.steps).items() if share}
+        render = partial(work.renderer.render_views, **self._wanted(terms, charged))
         chunk = self._prepare(terms, render, cameras, height, width)
         views = render(work.field, work.state, cameras, height, width, derive(*keys, "jitter"), chunk)
+        self.attempt = replace(self.attempt, seen=True)
         pictures = Pictures(views, cameras, self._behind(views, generator(*keys, "backdrop")))
         with shared(pictures, len(terms)) as seen:
-            penalties = penalty(self.stage.regularisers.weights(self.step, self.steps), seen.views, cameras, work.field)
+            penalties = penalty(charged, seen.views)
             return [self._judged(index, seen, penalties if index == terms[0] else 0.0) for index in terms]
+
+    def _wanted(self, terms: Sequence[int], charged: dict[str, float]) -> dict[str, bool]:
+        """What a render must show beside colours, by names of `render_views`: none of it is free."""
+        moved = any(self.stage.terms[index].wants_displacement for index in terms)
+        return {name: True for name, wanted in (("displacement", moved), ("facing_away", "orientation" in charged)) if wanted}
 
     def _judged(self, index: int, pictures: Pictures, penalties: Tensor | float) -> dict:
         """Score and back-propagate one term, with what its pictures are charged."""
@@ -136,15 +151,17 @@ class Distiller:
         factor = normalisation(*videos.shape[2:5]) if term.displacement_tv_normalised else 1.0
         return term.displacement_tv.at(self.step, self.steps) * factor * displacement_tv(videos)
 
-    def _prepare(self, terms: Sequence[int], render: Callable, cameras: Cameras, height: int, width: int) -> int:
+    def _prepare(self, terms: Sequence[int], render: partial, cameras: Cameras, height: int, width: int) -> int:
         """Rays with one graph for this render (0: all); judges that encode are told how."""
-        work, key = self.work, f"{self.stage.terms[terms[0]].name} {height} x {width}"
+        rays, normals = len(cameras) * height * width, " with normals" if "facing_away" in render.keywords else ""
+        work, key = self.work, f"{self.stage.terms[terms[0]].name} {height} x {width}{normals}"
+        self.attempt = Attempt(key, rays)
         encoders = [judge for judge in map(self.judges.__getitem__, terms) if hasattr(judge, "heavy")]
 
         def ray_bytes() -> float:
             return bytes_per_ray(work.field, render, work.state, cameras, height, width) + work.renderer.search_bytes
 
-        chunk = self.memory.prepare(key, len(cameras) * height * width, ray_bytes, lambda: any(judge.heavy(len(cameras)) for judge in encoders))
+        chunk = self.memory.prepare(key, rays, ray_bytes, lambda: any(judge.heavy(len(cameras), self.memory.room) for judge in encoders))
         for judge in encoders:
             judge.singly = self.memory.singly(key)
         return chunk
@@ -157,11 +174,6 @@ class Distiller:
             return colour.to(views.rgb)
         shown = self.work.field.background(views.directions.reshape(-1, 3))
         return views.rgb.new_tensor(backdrop.colour) if shown is None else shown.reshape(views.rgb.shape)
-
-    def _most_rays(self) -> int:
-        """Rays of the largest term."""
-        terms = self.stage.terms
-        return max(t.cameras.views * t.cameras.frames * max(t.scenes, t.first_scenes, t.second_scenes) * t.resolution.height * t.resolution.width for t in terms)
 
     def _describe(self, rows: list[dict]) -> str:
         if not rows:

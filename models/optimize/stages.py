@@ -67,6 +67,11 @@ class Term:
         return (self.first_scenes, self.second_scenes, self.scenes)[self.resolution.phase(step, steps)] or self.scenes
 
     @property
+    def guides(self) -> bool:
+        """Whether it looks from where nobody knows the answer; only such pictures pay penalties. A reference view has its target."""
+        return not getattr(self.objective, "known_view", False)
+
+    @property
     def wants_displacement(self) -> bool:
         """Whether its pictures need a rendered displacement."""
         return bool(self.displacement_tv.first or self.displacement_tv.last)
@@ -164,6 +169,13 @@ class Stage:
             term = self.terms[index]
             groups.setdefault((term.cameras, term.scenes, term.first_scenes, term.second_scenes, term.resolution, term.trains), []).append(index)
         return list(groups.values())
+
+    def charges(self, groups: Sequence[Sequence[int]]) -> list[float]:
+        """Which share of the step's penalties each of these groups of `together` pays: guidance views alike and all of it together,
+        however many there are; reference views nothing, unless the stage has no other term (specification 2.4)."""
+        alone = not any(term.guides for term in self.terms)
+        pays = [alone or any(self.terms[index].guides for index in group) for group in groups]
+        return [paying / max(sum(pays), 1) for paying in pays]
 
     def active_levels(self, step: int, steps: int, levels: tuple[int, int]) -> tuple[float, float]:
         """How many of a field's static and dynamic `levels` take part at a step; a fraction fades one in."""

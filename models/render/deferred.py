@@ -19,6 +19,7 @@ class RenderedViews:
     directions: Tensor  # (N, H, W, 3) unit, for the background
     samples: int
     displacement: Tensor | None = None  # (N, H, W, 3) weighted like colour; None for fields that displace nothing
+    facing_away: Tensor | None = None  # (N, H, W) sum of sg(weight) max(0, normal . direction)^2; None where nobody asked
 
     def over(self, background: Tensor) -> Tensor:
         """Composite over colours that broadcast to (N, H, W, 3)."""

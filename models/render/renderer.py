@@ -39,7 +39,8 @@ class Renderer(Protocol):
         displacement: bool = False,
     ) -> RenderedViews:  # fmt: skip
         """Differentiable pictures of all cameras, each at its time; about `chunk` pixels' graph at a time, 0 for all. With
-        `displacement`, which only fields over a canonical one have, it is rendered too."""
+        `displacement`, which only fields over a canonical one have, it is rendered too; renderers of densities also take
+        `facing_away`."""
 
     def render_pixels(self, field: Field, state: RendererState, cameras: Cameras, height: int, width: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """About `count` random pixels of these pictures, as many as the renderer finds cheap: flat number, colour, opacity."""

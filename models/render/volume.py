@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from ..fields.field import Field
 from ..geometry.cameras import Cameras
 from ..geometry.rays import ray_ball, ray_box
+from . import facing
 from .backend import equip
 from .deferred import RenderedViews, render_in_parts, trained
 from .occupancy import OccupancyConfig, OccupancyGrid, OccupancyState
@@ -59,6 +60,7 @@ class Rendered:
     z_variance: Tensor  # (R,) sum of weight * (distance - depth)^2
     samples: int  # evaluated
     displacement: Tensor | None = None  # (R, 3) sum of weight * displacement, where it was asked for
+    facing_away: Tensor | None = None  # (R,) sum of sg(weight) * max(0, normal . direction)^2, where it was asked for
 
 
 @dataclass
@@ -109,13 +111,14 @@ class VolumeRenderer:
 
     def render_views(
         self, field: Field, state: OccupancyState, cameras: Cameras, height: int, width: int, seed: int | None = None, chunk: int = 0,
-        displacement: bool = False,
+        displacement: bool = False, facing_away: bool = False,
     ) -> RenderedViews:  # fmt: skip
         """Pictures of all `cameras`.
 
         `seed` places the samples at random within their steps (training); None puts them in the middle. `chunk` rays at a time; 0
         or at least all of them keeps the graph of a single render, otherwise see `render_in_parts`. With `displacement` also maps
-        of the field's displacement, with the weights of the colours and nothing behind them.
+        of the field's displacement, with the weights of the colours and nothing behind them; with `facing_away` maps of how far
+        samples face away from the camera, for four more evaluations of the density each.
         """
         origins, directions, times = cameras.rays(height, width)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -123,15 +126,14 @@ class VolumeRenderer:
         parts = -(-len(origins) // chunk) if 0 < chunk < len(origins) else 1
 
         def render(*part: Tensor) -> tuple[list[Tensor], int]:
-            seen = self.render_jittered(field, state, *part, displacement)
-            return [seen.rgb, seen.opacity, seen.depth, seen.z_variance, *([seen.displacement] if displacement else [])], seen.samples
+            seen = self.render_jittered(field, state, *part, displacement, facing_away)
+            return [getattr(seen, name) for name in names], seen.samples
 
-        (rgb, opacity, depth, z_variance, *moved), samples = render_in_parts(render, rays, parts, trained(field))
+        names = ("rgb", "opacity", "depth", "z_variance", *(("displacement",) if displacement else ()), *(("facing_away",) if facing_away else ()))
+        maps, samples = render_in_parts(render, rays, parts, trained(field))
         shape = (len(cameras), height, width)
-        return RenderedViews(
-            rgb.reshape(*shape, 3), opacity.view(shape), depth.view(shape), z_variance.view(shape), directions.view(*shape, 3), samples,
-            moved[0].reshape(*shape, 3) if moved else None,
-        )  # fmt: skip
+        whole = {name: values.reshape(*shape, *values.shape[1:]) for name, values in zip(names, maps)}
+        return RenderedViews(**whole, directions=directions.view(*shape, 3), samples=samples)
 
     def render_pixels(
         self, field: Field, state: OccupancyState, cameras: Cameras, height: int, width: int, count: int, generator: torch.Generator
@@ -167,12 +169,14 @@ class VolumeRenderer:
         return torch.rand(origins.shape[0], generator=generator, device=generator.device).to(origins)
 
     def render_jittered(
-        self, field: Field, state: OccupancyState, origins: Tensor, directions: Tensor, times: Tensor, jitter: Tensor, displacement: bool = False
-    ) -> Rendered:
+        self, field: Field, state: OccupancyState, origins: Tensor, directions: Tensor, times: Tensor, jitter: Tensor, displacement: bool = False,
+        facing_away: bool = False,
+    ) -> Rendered:  # fmt: skip
         """`render` with the places of the samples given: what a second, identical render of the same rays needs."""
         samples = self.sample(state, origins, directions, times, jitter)
         values = (field.displaced if displacement else field)(samples.positions, samples.times)
-        return composite(*values[:2], samples, origins.shape[0], *values[2:])
+        away = facing.facing_away(facing.density_normals(field, samples.positions, samples.times), directions[samples.ray]) if facing_away else None
+        return composite(*values[:2], samples, origins.shape[0], values[2] if displacement else None, away)
 
     @torch.no_grad()
     def sample(self, state: OccupancyState, origins: Tensor, directions: Tensor, times: Tensor, jitter: Tensor) -> Samples:
@@ -235,9 +239,9 @@ class _Rays:
         return self.origins.t()[:, ray] + self.directions.t()[:, ray] * distance
 
 
-def composite(density: Tensor, rgb: Tensor, samples: Samples, rays: int, displacement: Tensor | None = None) -> Rendered:
+def composite(density: Tensor, rgb: Tensor, samples: Samples, rays: int, displacement: Tensor | None = None, away: Tensor | None = None) -> Rendered:
     """Composite densities (M,) and colours (M, 3) front to back (4D-fy eq. 1-2): exact, weights and the light left sum to 1.
-    A `displacement` (M, 3) is summed by the same weights."""
+    A `displacement` (M, 3) is summed by the same weights, and `away` (M,) by weights that learn nothing from it."""
     weights = ray_weights(density * samples.step, samples.ray, rays)
     distance = samples.distance.to(weights)
     sums = sum_per_ray(torch.cat([rgb.t() * weights, weights[None], (weights * distance)[None]]), samples.ray, rays)  # (5, R)
@@ -245,7 +249,8 @@ def composite(density: Tensor, rgb: Tensor, samples: Samples, rays: int, displac
     spread = (distance - depth[samples.ray]).square()
     z_variance = sum_per_ray((weights * spread)[None], samples.ray, rays)[0]
     moved = None if displacement is None else sum_per_ray(displacement.t() * weights, samples.ray, rays).t()
-    return Rendered(sums[:3].t(), opacity, depth, z_variance, samples.ray.numel(), moved)
+    turned = None if away is None else sum_per_ray((weights.detach() * away)[None], samples.ray, rays)[0]
+    return Rendered(sums[:3].t(), opacity, depth, z_variance, samples.ray.numel(), moved, turned)
 
 
 def ray_weights(optical_depth: Tensor, ray: Tensor, rays: int) -> Tensor:

@@ -13,7 +13,7 @@ from . import zero123
 from .conditions import VIEW_TELLS, check_latent_shape
 from .encode import accepts_alpha, check_vae, encode_with_gradient, graphs_bytes, held, is_video_vae
 from .inference import ordinary
-from .residency import plannable_bytes
+from .residency import RunRoom
 from .score import ScoreSession
 
 SIZES = {
@@ -136,9 +136,10 @@ class HostPrior:
         check_latent_shape(self.model, latents.shape)
         return self._into_model_space(latents)
 
-    def heavy(self, pictures: int) -> bool:
-        """See `Prior`. Asked once per term and size of picture, before anything is rendered."""
-        return graphs_bytes(self.vae, pictures, self.native_size) > ENCODING_SHARE * plannable_bytes(self.vae.device)
+    def heavy(self, pictures: int, room: RunRoom) -> bool:
+        """See `Prior`. Asked once per term and size of picture, before anything is rendered: none of the run's models need be
+        loaded by then, and those that are still to come take their part of the VAE's device first."""
+        return graphs_bytes(self.vae, pictures, self.native_size) > ENCODING_SHARE * room.plannable(self.vae.device)
 
     def sigma_at(self, percent: Tensor) -> Tensor:
         """Noise levels, float32, shaped like `percent`: 0 the noisiest, 1 clean; finite everywhere."""

@@ -105,6 +105,10 @@ class RunRoom:
         self.free(required)
         make_room(required, self.device)
 
+    def plannable(self, device: torch.device) -> float:
+        """See `plannable_bytes`, with every model of the run, on whichever device they are to be."""
+        return plannable_bytes(device, self.patchers)
+
 
 def placements() -> list[Placement]:
     """Every model the host holds and where it lies, the most recently used first."""

@@ -11,7 +11,7 @@ from toy_scenes import ball_prior, term, tiny_renderer, tiny_scene
 from bloom4d.models.geometry.cameras import view_time_grid
 from bloom4d.models.optimize.checkpoint import CheckpointStore
 from bloom4d.models.optimize.loop import Distiller
-from bloom4d.models.optimize.memory import SHARE, SMALLEST_CHUNK, MemoryPlan
+from bloom4d.models.optimize.memory import SHARE, SMALLEST_CHUNK, Attempt, MemoryPlan
 from bloom4d.models.optimize.runs import run
 from bloom4d.models.optimize.stages import LearningRates, Resolution, Stage
 from bloom4d.models.render.graph_memory import BACKWARD, LEAST, bytes_per_ray, kept_bytes
@@ -70,10 +70,44 @@ def test_memory_that_runs_out_halves_the_chunk_and_encodes_one_at_a_time():
     held = plan(1e9)
     asked(held, 4000)
     assert not held.singly("a 8 x 8")
-    held.shrink(torch.OutOfMemoryError("out"), 4000)
-    assert held.chunk == 2000 and held.singly("a 8 x 8") and held.singly("another") and held.room.required[-1] == 20_000
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        held.shrink(RuntimeError("shape mismatch"), 4000)
+    failed = Attempt("a 8 x 8", 4000, seen=True)
+    held.shrink(torch.OutOfMemoryError("out"), failed)
+    assert held.room.required == [40_000], "room is made by a call of its own, when the graph is gone"
+    held.make_room(failed)
+    assert held.room.required[-1] == 20_000 and held.singly("a 8 x 8") and asked(held, 4000) == 2000
+    for other in (RuntimeError("shape mismatch"), torch.OutOfMemoryError("nothing was being rendered")):
+        with pytest.raises(RuntimeError, match=str(other)):
+            held.shrink(other, failed if "shape" in str(other) else None)
+
+
+def test_only_what_failed_shrinks():
+    held = plan(1e12)
+    asked(held, 1024, key="small"), asked(held, 16_384, key="large")
+    out = torch.OutOfMemoryError("out")
+    for chunk in (512, 256):
+        held.shrink(out, Attempt("small", 1024))
+        assert asked(held, 1024, key="small") == chunk and asked(held, 16_384, key="large") == 0
+    with pytest.raises(torch.OutOfMemoryError):
+        held.shrink(out, Attempt("small", 1024))
+    assert not held.singly("small"), "its pictures were never there"
+    held.shrink(out, Attempt("small", 1024, seen=True))  # but once they are, their judge can still be asked with less
+    assert held.singly("small") and not held.singly("large") and held.halved == 3
+    with pytest.raises(torch.OutOfMemoryError):
+        held.shrink(out, Attempt("small", 1024, seen=True))
+
+
+def test_what_is_planned_with_little_memory_leaves_others_alone():
+    held = plan(1e12)
+    assert asked(held, 16_384, key="first") == 0
+    held.room.bytes = 5_120 / SHARE
+    assert asked(held, 4096, key="second") == 512 and asked(held, 16_384, key="first") == 0
+
+
+def test_a_checkpoint_from_before_each_render_had_its_own_chunk_goes_on_with_the_common_one():
+    held = MemoryPlan()
+    held.restore({"chunk": 512, "halved": 1, "shares": [["a 8 x 8", {"ray_bytes": 10.0, "singly": True}]]})
+    held.room = Memory(1e12)
+    assert asked(held, 4000) == 512 and held.singly("a 8 x 8") and held.room.wanted == []
 
 
 def test_decisions_survive_a_checkpoint_and_are_not_asked_for_again():
@@ -84,7 +118,7 @@ def test_decisions_survive_a_checkpoint_and_are_not_asked_for_again():
     assert asked(rich, 1000, ray_bytes=1e9) == 512 and rich.singly("a 8 x 8") and rich.room.wanted == []
 
 
-@pytest.mark.parametrize("values", [None, {}, {"chunk": -1, "halved": 0, "shares": []}, {"chunk": 1, "halved": 0, "shares": [["a"]]}, {"chunk": 1, "halved": 0, "shares": [["a", {"ray_bytes": "x", "singly": True}]]}])
+@pytest.mark.parametrize("values", [None, {}, {"chunk": -1, "halved": 0, "shares": []}, {"chunk": 1, "halved": 0, "shares": [["a"]]}, {"chunk": 1, "halved": 0, "shares": [["a", {"ray_bytes": "x", "singly": True}]]}, {"chunk": 1, "halved": 0, "shares": [["a", {"chunk": -1}]]}])
 def test_damaged_decisions_are_refused(values):
     with pytest.raises(ValueError, match="memory"):
         MemoryPlan().restore(values)
@@ -150,9 +184,9 @@ def test_the_switch_of_resolution_is_planned_before_it_happens():
     held = job(scarce())
     for _ in range(4):
         held.advance()
-    assert held.memory.chunk == 0 and list(held.memory.shares) == ["views 16 x 16"]
+    assert {key: share.chunk for key, share in held.memory.shares.items()} == {"views 16 x 16": 0}
     held.advance()
-    assert 0 < held.memory.chunk < 4 * LARGE * LARGE and list(held.memory.shares) == ["views 16 x 16", "views 24 x 24"]
+    assert held.memory.shares["views 16 x 16"].chunk == 0 < held.memory.shares["views 24 x 24"].chunk < 4 * LARGE * LARGE
 
 
 def test_a_resumed_run_with_other_memory_gives_the_same_bytes(tmp_path):
@@ -188,7 +222,8 @@ class Encoding:
     def __getattr__(self, name):
         return getattr(self.prior, name)
 
-    def heavy(self, pictures):
+    def heavy(self, pictures, room):
+        assert isinstance(room, Memory)
         self.asked.append(pictures)
         return self.answer
 

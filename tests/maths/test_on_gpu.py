@@ -122,7 +122,7 @@ def test_volume_renders_and_their_gradients(chunk):
         field, renderer, cameras = moving_field().to(device), tiny_renderer(), view_time_grid(2, 3).to(device, torch.float64)
         views = renderer.render_views(field, renderer.new_state(field), cameras, 12, 12, seed=4, chunk=chunk)
         weights = torch.randn(views.rgb.shape, generator=seeded(5), dtype=torch.float64).to(device)
-        regularisers = penalty({"opaque": 0.1, "sparsity": 0.1, "z_variance": 1.0, "orientation": 1.0}, views, cameras, field)
+        regularisers = penalty({"opaque": 0.1, "sparsity": 0.1, "z_variance": 1.0, "orientation": 1.0}, views)
         ((views.rgb * weights).sum() + views.depth.sum() + regularisers).backward()
         return views, {name: parameter.grad for name, parameter in field.named_parameters()}
 

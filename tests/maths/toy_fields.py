@@ -25,6 +25,27 @@ class ConstantField(nn.Module):
         return {"static": [self.value], "decoder": [self.colour]}
 
 
+class SlopingFog(nn.Module):
+    """Density base + slope . x, so that every normal is minus the slope's direction; one colour."""
+
+    def __init__(self, base=0.4, slope=(0.0, 0.0, 0.1), dtype=torch.float64):
+        super().__init__()
+        self.base = nn.Parameter(torch.tensor(base, dtype=dtype))
+        self.slope = nn.Parameter(torch.tensor(slope, dtype=dtype))
+
+    def forward(self, positions, times):
+        return self.density(positions, times), positions.new_full((positions.shape[0], 3), 0.5)
+
+    def density(self, positions, times):
+        return self.base + positions @ self.slope
+
+    def is_static(self):
+        return True
+
+    def roles(self):
+        return {"static": [self.base, self.slope]}
+
+
 class MovingBall(nn.Module):
     """A ball of radius .2 and density 60 that travels from x = -.6 to x = +.6; red, greener with time."""
 
