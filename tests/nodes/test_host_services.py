@@ -164,6 +164,30 @@ def test_models_that_never_fit_together_leave_an_eighth_to_plan_with(card):
     assert residency.RunRoom([large.model], device).free(8 * GIB) == 1.5 * GIB
 
 
+def test_pictures_are_encoded_one_at_a_time_where_all_of_the_runs_models_leave_no_room_for_their_graphs(card, synthetic, monkeypatch):
+    """Asked before anything is loaded. The size of the models that are still to come decides, of every term and not only the asked one's."""
+    unet, video, elsewhere = (Loaded(name, 4 * GIB, resident=False) for name in ("UNet", "Video", "Other card"))
+    residency, device = card()
+    elsewhere.model.load_device = torch.device("cuda", 1)
+    from bloom4d.nodes.host import adapter, encode
+
+    vae = synthetic.pixel_vae()
+    monkeypatch.setattr(vae, "device", device)
+    monkeypatch.setattr(vae, "memory_used_encode", lambda shape, dtype: GIB / 4)
+    prior = adapter.HostPrior(synthetic.image_model(), vae, [synthetic.conditioning(1)], synthetic.conditioning(2), size=(16, 16))
+
+    def heavy(pictures, *models):
+        return prior.heavy(pictures, residency.RunRoom([item.model for item in models], device))
+
+    assert encode.GRAPH_FACTOR == 2 and adapter.ENCODING_SHARE == 0.4, "half a GiB for each picture, of 0.4 of what may be planned with"
+    assert not heavy(4, unet) and not heavy(9, elsewhere), "12 or 8 GiB to plan with, 4.8 or 3.2 for the graphs"
+    assert heavy(4, unet, video), "4 GiB, 1.6 for the graphs"
+    unet.resident = True
+    card(unet)
+    assert not heavy(4, unet) and heavy(4, unet, video), "a model that is loaded is counted once"
+    assert heavy(10, elsewhere) and not heavy(1, unet, video)
+
+
 def test_on_the_cpu_nothing_is_evicted_and_other_programs_decide_nothing(comfy, monkeypatch):
     import comfy.model_management as management
 
