@@ -193,6 +193,21 @@ def option_inputs(from_behind: bool = False) -> list:
     ]  # fmt: skip
 
 
+def weight_inputs(most: float = 1000) -> list:
+    """How a term's weight moves through the stage; by default it does not."""
+    return [
+        number("weight_end", -1, -1, most, 0.001, "Where weight moves to inside the stage, in a line: a term that comes in, or leaves the field to others. -1 keeps weight throughout.", advanced=True, optional=True),
+        number("weight_from", 0, 0, 1, 0.01, "With weight_end: part of the stage before which weight stays as it is.", advanced=True, optional=True),
+        number("weight_until", 1, 0, 1, 0.01, "With weight_end: part of the stage from which on it is reached. Equal to weight_from: a step.", advanced=True, optional=True),
+    ]  # fmt: skip
+
+
+def weight_of(values: dict) -> Schedule:
+    """A term's weight from a node's inputs."""
+    first, last = values["weight"], values.get("weight_end", -1.0)
+    return constant(first) if last < 0 else Schedule(first, last, values.get("weight_from", 0.0), values.get("weight_until", 1.0))
+
+
 def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
     """The term and its prior from a node's inputs."""
     moving = values.get("anneal_from", 0.0), values["anneal_until"]
@@ -216,7 +231,7 @@ def build(kind: str, values: dict, motion: float = 1.0) -> Guidance:
         cameras=values["cameras"],
         objective=distillation,
         **sizes_of(values),
-        weight=constant(values["weight"]),
+        weight=weight_of(values),
         trains=ROLES if values["train_motion"] else STILL_ROLES,
     )
     return Guidance(term, prior_source(kind, values))
@@ -256,7 +271,7 @@ class Bloom4DSDSGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Score distillation from any image MODEL: every picture is judged for itself (4D-fy's image term).",
             search_aliases=["score distillation", "dreamfusion", "image guidance"],
-            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True), alone_input(), *batch_inputs()],
+            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True), alone_input(), *batch_inputs(), *weight_inputs()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
@@ -275,7 +290,7 @@ class Bloom4DMultiViewGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Distillation from a MODEL that denoises several views jointly, in reconstruction form with rescaling (MVDream, 4D-fy's 3D term).",
             search_aliases=["mvdream", "3D guidance", "joint views"],
-            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), *model_inputs(), *option_inputs(), *batch_inputs()],
+            inputs=[*prior_inputs(), *level_inputs(0.5, 0.98, 0.8), *render_inputs(1, False), *fine_inputs("recon", "whole batch", 0.5), *model_inputs(), *option_inputs(), *batch_inputs(), *weight_inputs()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
@@ -297,7 +312,7 @@ class Bloom4DVideoSDSGuidance(io.ComfyNode):
             search_aliases=["video guidance", "motion", "text to video"],
             inputs=[
                 *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(), *model_inputs(),
-                *option_inputs(), *batch_inputs(),
+                *option_inputs(), *batch_inputs(), *weight_inputs(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],

@@ -15,7 +15,7 @@ from ..models.guidance.video_refinement import VideoRefinement
 from ..models.optimize.identity import fingerprint
 from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
 from .cameras import number
-from .guidance import CATEGORY, Guidance, PriorSource, direction_inputs, model_inputs, prior_inputs, prior_source, render_inputs
+from .guidance import CATEGORY, Guidance, PriorSource, direction_inputs, model_inputs, prior_inputs, prior_source, render_inputs, weight_inputs, weight_of
 from .host.loras import lora_notes
 from .sockets import GUIDANCE_4D
 
@@ -170,6 +170,7 @@ class Bloom4DVideoRefinementLoss(io.ComfyNode):
                 *render_inputs(1, True),
                 *direction_inputs(),
                 *model_inputs(),
+                *weight_inputs(1e7),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
@@ -185,7 +186,7 @@ class Bloom4DVideoRefinementLoss(io.ComfyNode):
             objective=VideoRefinement(NoiseRange(constant(t_min), constant(t_max)), denoising_steps, values["guidance_scale"]),
             scenes=values["scenes"],
             resolution=Resolution(values["height"], values["width"], values["coarse_factor"], values["coarse_until"]),
-            weight=constant(values["weight"]),
+            weight=weight_of(values),
             trains=ROLES if values["train_motion"] else STILL_ROLES,
             every=every,
             begin=begin,

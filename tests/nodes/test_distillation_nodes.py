@@ -10,6 +10,9 @@ OPTIONS = {
     "denoising_steps": {"denoising_steps": 3},
     "antithetic": {"antithetic": True},
     "skip_azimuth": {"skip_azimuth": 100.0},
+    "weight_end": {"weight_end": 5.0},
+    "weight_from": {"weight_from": 0.5, "weight_end": 5.0},
+    "weight_until": {"weight_until": 0.5, "weight_end": 5.0},
 }
 
 
@@ -32,7 +35,7 @@ def test_every_option_changes_the_result(nodes, oracle_model, output, option):  
 
 
 def test_graphs_without_the_options_give_what_they_gave(nodes, oracle_model, output):  # noqa: F811
-    neutral = {"anneal_from": 0.0, "decoded_weight": 0.0, "denoising_steps": 1, "antithetic": False, "skip_azimuth": 180.0}
+    neutral = {"anneal_from": 0.0, "decoded_weight": 0.0, "denoising_steps": 1, "antithetic": False, "skip_azimuth": 180.0, "weight_end": -1.0, "weight_from": 0.0, "weight_until": 1.0}
     term = guidance(nodes, oracle_model)
     assert same(result(nodes, guidance(nodes, oracle_model, **neutral)), result(nodes, term))
     older = nodes["guidance"].build("image", {name: value for name, value in node_values(nodes, oracle_model).items() if name not in OPTIONS})
@@ -53,6 +56,22 @@ def test_the_papers_ranges_can_be_set(nodes, oracle_model):  # noqa: F811
     assert [step.at(k, 10_000) for k in (0, 4999, 5000, 9999)] == [(0.02, 0.98), (0.02, 0.98), (0.02, 0.5), (0.02, 0.5)]
     moving = guidance(nodes, oracle_model, "Bloom4DMultiViewGuidance").term.objective.levels
     assert [moving.at(k, 10_000) for k in (0, 4000, 8000, 9999)] == [pytest.approx(pair) for pair in ((0.98, 0.98), (0.5, 0.74), (0.02, 0.5), (0.02, 0.5))]
+
+
+WEIGHTED = ("Bloom4DSDSGuidance", "Bloom4DMultiViewGuidance", "Bloom4DVideoSDSGuidance")
+
+
+@pytest.mark.parametrize("kind", WEIGHTED)
+def test_a_terms_weight_moves_inside_its_stage(nodes, oracle_model, kind):  # noqa: F811
+    """In a line from `weight` to `weight_end` between the two parts of the stage; below 0 nothing moves."""
+    def weights(**values):
+        weight = guidance(nodes, oracle_model, kind, weight=2.0, **values).term.weight
+        return [weight.at(step, 100) for step in (0, 25, 50, 75, 100)]
+
+    assert weights() == weights(weight_end=-1.0, weight_from=0.2, weight_until=0.3) == [2.0] * 5
+    assert weights(weight_end=0.0) == pytest.approx([2.0, 1.5, 1.0, 0.5, 0.0])
+    assert weights(weight_end=4.0, weight_from=0.25, weight_until=0.75) == pytest.approx([2.0, 2.0, 3.0, 4.0, 4.0])
+    assert weights(weight_end=4.0, weight_from=0.5, weight_until=0.5) == [2.0, 2.0, 4.0, 4.0, 4.0]
 
 
 class RgbCodec(torch.nn.Module):

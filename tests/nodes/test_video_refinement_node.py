@@ -49,3 +49,9 @@ def test_beside_distillation_its_weight_counts(nodes, refinement, oracle_model, 
 def test_levels_the_wrong_way_round_are_refused(refinement):
     with pytest.raises(ValueError, match="go from 0.6 to 0.5. Swap them"):
         refinement(t_min=0.6)
+
+
+def test_its_weight_moves_inside_the_stage_as_that_of_every_term(refinement):
+    weight = refinement(weight=1000.0, weight_end=3000.0, weight_from=0.5).term.weight
+    assert [weight.at(step, 100) for step in (0, 50, 75, 100)] == pytest.approx([1000.0, 1000.0, 2000.0, 3000.0])
+    assert refinement(weight=7.0).term.weight.at(60, 100) == 7.0
