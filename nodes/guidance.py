@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from comfy_api.latest import io
 
+from ..models.guidance.directions import DIRECTIONS
 from ..models.guidance.distillation import SHARING, WEIGHTINGS, Distillation
 from ..models.guidance.schedules import NoiseRange, Schedule, constant
 from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
@@ -51,13 +52,13 @@ class PriorSource:
 
     model: object
     vae: object
-    positives: tuple[list, ...]  # the plain prompt, then front, back, overhead
+    positives: tuple[list, ...]  # in the order of `directions.DIRECTIONS`; one is enough
     negative: list
     one_at_a_time: bool = False
     size: int = 0  # side of the pictures that the model gets; 0: its own
     tells: tuple[str, ...] = TOLD[EVERYTHING]
     unconditional: list | None = None  # the empty prompt of Perp-Neg, beside which the negatives are prompts of their own
-    directed_negatives: tuple[list, ...] = ()  # front, back, overhead
+    directed_negatives: tuple[list, ...] = ()  # front, back, overhead and perhaps side
     frames: int = 0  # pictures of a clip for a video MODEL; 0: all of a call
     remarks: tuple[str, ...] = ()  # what there is to say about the MODEL in its place
 
@@ -123,6 +124,19 @@ def direction_inputs() -> list:
         io.Conditioning.Input(f"positive_{name}", optional=True, tooltip=text.format(place))
         for name, place in (("front", "the front (azimuth within 30 degrees)"), ("back", "the back"), ("overhead", "above (elevation over 60 degrees)"))
     ]
+
+
+def side_input() -> io.Conditioning.Input:
+    return io.Conditioning.Input("positive_side", optional=True, tooltip="Prompt for pictures seen from the side, such as the prompt with \", side view\" behind it; without it the plain prompt is used.")
+
+
+def by_direction(plain: list, values: dict, kind: str) -> tuple[list, ...]:
+    """The plain prompt and those by direction ("positive" or "negative", an underscore, and the direction), each the plain one where there is none."""
+    given = [values.get(f"{kind}_{name}") for name in DIRECTIONS[1:]]
+    if all(text is None for text in given):
+        return (plain,)
+    known = given if given[-1] is not None else given[:-1]  # runs of before there was a side know four prompts by their identity
+    return (plain, *(plain if text is None else text for text in known))
 
 
 def level_inputs(high_end: float, low_start: float, until: float) -> list:
@@ -243,9 +257,7 @@ def prior_source(slot: str, values: dict) -> PriorSource:
         raise ValueError("Guidance draws new cameras at every step: connect a Camera Sampler, not a Camera Path.")
     if values["negative"] is None or values["positive"] is None:
         raise ValueError('A prompt is missing: the positive or the negative conditioning is empty. Connect a CLIP Text Encode to each; an empty negative prompt ("") is enough.')
-    plain = values["positive"]
-    directions = [values.get(f"positive_{name}") for name in ("front", "back", "overhead")]
-    positives = (plain, *(plain if text is None else text for text in directions)) if any(text is not None for text in directions) else (plain,)
+    positives = by_direction(values["positive"], values, "positive")
     model, cameras = values["model"], values["cameras"]
     check_slot(slot, model, cameras, max(values["scenes"], values.get("coarse_scenes", 0), values.get("half_scenes", 0)))
     place = {"frames": clip_frames(slot, cameras), "remarks": (*slot_notes(slot, model, cameras), *values.get("remarks", ()))}
@@ -271,7 +283,7 @@ class Bloom4DSDSGuidance(io.ComfyNode):
             category=CATEGORY,
             description="Score distillation from any image MODEL: every picture is judged for itself (4D-fy's image term).",
             search_aliases=["score distillation", "dreamfusion", "image guidance"],
-            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True), alone_input(), *batch_inputs(), *weight_inputs()],
+            inputs=[*prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *direction_inputs(), *model_inputs(), *option_inputs(True), alone_input(), *batch_inputs(), *weight_inputs(), side_input()],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
@@ -312,7 +324,7 @@ class Bloom4DVideoSDSGuidance(io.ComfyNode):
             search_aliases=["video guidance", "motion", "text to video"],
             inputs=[
                 *prior_inputs(), amplification, *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, True), *fine_inputs("sds", "per scene", 0.0), *direction_inputs(), *model_inputs(),
-                *option_inputs(), *batch_inputs(), *weight_inputs(),
+                *option_inputs(), *batch_inputs(), *weight_inputs(), side_input(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],

@@ -15,7 +15,7 @@ from ..models.guidance.video_refinement import VideoRefinement
 from ..models.optimize.identity import fingerprint
 from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
 from .cameras import number
-from .guidance import CATEGORY, Guidance, PriorSource, direction_inputs, model_inputs, prior_inputs, prior_source, render_inputs, weight_inputs, weight_of
+from .guidance import CATEGORY, Guidance, PriorSource, by_direction, direction_inputs, model_inputs, prior_inputs, prior_source, render_inputs, side_input, weight_inputs, weight_of
 from .host.loras import lora_notes
 from .sockets import GUIDANCE_4D
 
@@ -25,8 +25,8 @@ MASKS = "Make a mask with the host's Remove Background, or with Flat Background 
 
 
 def negative_inputs() -> list:
-    text = "Negative prompt of pictures seen from {}, in the place of the guidance's own."
-    places = (("front", "the front"), ("back", "the back, such as a prompt of its face"), ("overhead", "above"))
+    text = "Negative prompt of pictures seen from {}, in the place of the guidance's own. Its strength (Conditioning (Set Area Strength)) is its weight there."
+    places = (("front", "the front"), ("back", "the back, such as a prompt of its face"), ("overhead", "above"), ("side", "the side"))
     return [io.Conditioning.Input(f"negative_{name}", optional=True, tooltip=text.format(place)) for name, place in places]
 
 
@@ -53,9 +53,7 @@ class Bloom4DPerpNeg(io.ComfyNode):
         source, objective = guidance.source, guidance.term.objective
         if not isinstance(source, PriorSource) or "perp_neg" not in {field.name for field in fields(objective)}:
             raise ValueError(f'Perp-Neg needs a term with prompts, and "{guidance.term.name}" has none that it could use. Connect an SDS, VSD, Multi-View or Video SDS Guidance.')
-        given = [directed.get(f"negative_{name}") for name in ("front", "back", "overhead")]
-        negatives = tuple(source.negative if text is None else text for text in given) if any(text is not None for text in given) else ()
-        changed = replace(source, unconditional=unconditional, directed_negatives=negatives)
+        changed = replace(source, unconditional=unconditional, directed_negatives=by_direction(source.negative, directed, "negative")[1:])
         return io.NodeOutput(Guidance(replace(guidance.term, objective=replace(objective, perp_neg=strength)), changed))
 
 
@@ -171,6 +169,7 @@ class Bloom4DVideoRefinementLoss(io.ComfyNode):
                 *direction_inputs(),
                 *model_inputs(),
                 *weight_inputs(1e7),
+                side_input(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..models.guidance.variational import Variational
 from ..models.networks.low_rank import lora_tensors
 from .cameras import number
-from .guidance import CATEGORY, Guidance, PriorSource, batch_inputs, build, direction_inputs, fine_inputs, level_inputs, model_inputs, option_inputs, prior_inputs, render_inputs, weight_inputs
+from .guidance import CATEGORY, Guidance, PriorSource, batch_inputs, build, direction_inputs, fine_inputs, level_inputs, model_inputs, option_inputs, prior_inputs, render_inputs, side_input, weight_inputs
 from .host.bypass import attention_layers, embedding_width
 from .host.identity import identify
 from .host.loras import lora_notes
@@ -91,7 +91,7 @@ class Bloom4DVSDGuidance(io.ComfyNode):
             search_aliases=["variational score distillation", "prolificdreamer", "image guidance", "LoRA"],
             inputs=[
                 *prior_inputs(), *level_inputs(0.98, 0.02, 1.0), *render_inputs(1, False), *fine_inputs("sds", "per picture", 0.0), *phi_inputs(), *direction_inputs(), *model_inputs(),
-                *(option for option in option_inputs(True) if option.id not in NOT_OF_VSD), *batch_inputs(), *weight_inputs(),
+                *(option for option in option_inputs(True) if option.id not in NOT_OF_VSD), *batch_inputs(), *weight_inputs(), side_input(),
             ],
             outputs=[GUIDANCE_4D.Output("guidance", tooltip="One term for a Stage.")],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],

@@ -97,7 +97,10 @@ def sdxl():
 
 def sd3():
     embedder = {"target": "torch.nn.Linear", "params": {"in_features": TEXT, "out_features": 64}}
-    return made(known.SD3, dict(input_size=None, in_channels=16, out_channels=16, patch_size=2, depth=1, pos_embed_max_size=16, num_patches=256, adm_in_channels=POOLED, context_embedder_config=embedder, qk_norm="rms", pos_embed_scaling_factor=None))
+    model = made(known.SD3, dict(input_size=None, in_channels=16, out_channels=16, patch_size=2, depth=1, pos_embed_max_size=16, num_patches=256, adm_in_channels=POOLED, context_embedder_config=embedder, qk_norm="rms", pos_embed_scaling_factor=None))
+    positions = model.model.diffusion_model.pos_embed  # comes as empty memory
+    positions.copy_(torch.randn(positions.shape, generator=torch.Generator().manual_seed(8)))
+    return model
 
 
 FLUX = dict(image_model="flux", in_channels=16, out_channels=16, vec_in_dim=POOLED, context_in_dim=TEXT, hidden_size=64, mlp_ratio=2.0, num_heads=2, depth=1, depth_single_blocks=1, axes_dim=[8, 12, 12], theta=10000, patch_size=2, qkv_bias=True, txt_ids_dims=[])

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from ..geometry.cameras import Cameras, spherical
 
-DIRECTIONS = ("side", "front", "back", "overhead")
-"""The order of a prior's prompts; index 0 is the plain one."""
-
-SUFFIXES = {"side": ", side view", "front": ", front view", "back": ", back view", "overhead": ", overhead view"}
+DIRECTIONS = ("plain", "front", "back", "overhead", "side")
+"""The order of a prior's prompts; the first is of no direction, and stands for those that have no prompt of their own."""
 
 
 @dataclass(frozen=True)

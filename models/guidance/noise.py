@@ -5,6 +5,7 @@ a = 1 - s, b = s. Nothing below depends on the form but through the ratio a / b,
 estimate D alone. Coefficients are (B,) tensors and latents (B, ...) unless said otherwise.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -64,12 +65,13 @@ def across(direction: Tensor, along: Tensor) -> Tensor:
     return direction - per_item(share, direction) * along
 
 
-def guided_apart(conditional: Tensor, unconditional: Tensor, negatives: list[tuple[float, Tensor]], scale: float, strength: float) -> Tensor:
+def guided_apart(conditional: Tensor, unconditional: Tensor, negatives: list[tuple[Tensor | float, Tensor]], scale: float, strength: float) -> Tensor:
     """Perp-Neg: u + s (p - strength sum_i w_i e_i'), with p = c - u and e_i' the part of n_i - u across p.
 
-    A negative prompt then never takes away what the prompt asks for. Like `guided` the same for eps, v and flow models, in
+    The weights w_i are numbers or (B,), so that a prompt may count differently from each side (there the paper has functions of
+    the angle). A negative prompt then never takes away what the prompt asks for. Like `guided` the same for eps, v and flow models, in
     which all differences scale alike.
     """
     prompt = conditional - unconditional
-    away = sum(weight * across(negative - unconditional, prompt) for weight, negative in negatives)
+    away = sum(per_item(torch.as_tensor(weight, dtype=prompt.dtype), prompt) * across(negative - unconditional, prompt) for weight, negative in negatives)
     return unconditional + scale * (prompt - strength * away)

@@ -53,5 +53,5 @@ class DecodingPrior(Prior, Protocol):
 class NegatingPrior(Prior, Protocol):
     """A prior with negative prompts beside an empty one: what Perp-Neg asks."""
 
-    def denoise_apart(self, z: Tensor, sigma: Tensor, cameras: Cameras, text: list[int] | None = None) -> tuple[Tensor, Tensor, list[tuple[float, Tensor]]]:
-        """Estimates with the prompt, with the empty one, and with every negative prompt beside its weight."""
+    def denoise_apart(self, z: Tensor, sigma: Tensor, cameras: Cameras, text: list[int] | None = None) -> tuple[Tensor, Tensor, list[tuple[Tensor | float, Tensor]]]:
+        """Estimates with the prompt, with the empty one, and with every negative prompt beside its weight, one number or (B,)."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
+from ...models.guidance.directions import DIRECTIONS
 from . import zero123
 from .conditions import VIEW_TELLS, check_latent_shape
 from .encode import accepts_alpha, check_vae, encode_with_gradient, graphs_bytes, held, is_video_vae
@@ -71,6 +72,15 @@ def noise_levels(sampling, percent: Tensor) -> Tensor:
     return torch.tensor(levels, dtype=torch.float32, device=percent.device).reshape(percent.shape)
 
 
+def noised(sampling, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """z = a x0 + b noise (B, ...) at levels sigma (B,): the host's noise_scaling in the form that the MODEL takes; no input is changed."""
+    noisy = sampling.noise_scaling(sigma.to(x0), noise.clone(), x0)
+    if not isinstance(sampling, comfy.model_sampling.V_PREDICTION_DDPM):
+        return noisy
+    norm = (1.0 + sigma.to(x0) ** 2).sqrt()  # CogVideoX takes and answers the variance preserving form, and is noised in the exploding one
+    return noisy / norm.reshape(-1, *[1] * (x0.ndim - 1))
+
+
 class HostPrior:
     """The `Prior` of one MODEL. A context manager: leaving it closes the score session and restores the host's state.
 
@@ -100,7 +110,7 @@ class HostPrior:
         self.default_guidance = defaults["guidance"]
         self.backdrop = _told(model).get("backdrop")
         self.accepts_alpha = accepts_alpha(vae)
-        directed = max(len(positives), len(negatives))
+        directed = len(DIRECTIONS) if max(len(positives), len(negatives)) > 1 else 1
         plain, *directions = _for_all(positives, directed)
         self.session = ScoreSession(model, plain, negative, directions=directions, seed=seed, beside=_for_all(negatives, directed))
         self.model, self.vae, self.tells, self.one_at_a_time, self.frames = model, vae, tuple(tells), one_at_a_time, frames
@@ -157,12 +167,8 @@ class HostPrior:
         return a**2 / (a**2 + b**2)
 
     def add_noise(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """The host's noise_scaling in the form that the MODEL takes; neither input is changed."""
-        noised = self.sampling.noise_scaling(sigma.to(x0), noise.clone(), x0)
-        if not isinstance(self.sampling, comfy.model_sampling.V_PREDICTION_DDPM):
-            return noised
-        norm = (1.0 + sigma.to(x0) ** 2).sqrt()  # CogVideoX takes and answers the variance preserving form, and is noised in the exploding one
-        return noised / norm.reshape(-1, *[1] * (x0.ndim - 1))
+        """See `noised`."""
+        return noised(self.sampling, x0, noise, sigma)
 
     def denoise(
         self, z: Tensor, sigma: Tensor, cameras: Cameras | None = None, text: Sequence[int] | None = None, unconditional: bool = True
@@ -176,8 +182,8 @@ class HostPrior:
 
     def denoise_apart(
         self, z: Tensor, sigma: Tensor, cameras: Cameras | None = None, text: Sequence[int] | None = None
-    ) -> tuple[Tensor, Tensor, list[tuple[float, Tensor]]]:
-        """The same two, and the estimate of every negative prompt with its strength, for Perp-Neg."""
+    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """The same two, and the estimate of every negative prompt with its strength by picture, for Perp-Neg."""
         self._tell(z, cameras, text)
         return self.session.apart(z, sigma)
 

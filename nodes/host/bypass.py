@@ -5,10 +5,13 @@ the base and its addition, patched or quantised as it may be.
 """
 
 import copy
+import dis
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 
 import comfy.model_management
 import torch
@@ -16,15 +19,24 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from ...models.networks.low_rank import LowRank
 from .inference import ordinary
 
-ATTENTION = re.compile(r"(^|[._])(attn|attention)\d*\.|single_blocks\.\d+\.linear[12]$")
-"""Modules of self- and cross-attention by the names that the host's models give them; Flux fuses them with the MLP."""
+ATTENTION = re.compile(
+    r"(^|[._])(attn|attention)\d*\."
+    r"|single_blocks\.\d+\.linear[12]$"  # Flux fuses attention with the MLP
+    r"|blocks\.\d+\.(q|k|v|attn_out)$"  # CogVideoX
+    r"|attentions\.\d+\.(to_[qkv]|add_[qkv]_proj|to_out\.\d+)$"  # DeepFloyd, in diffusers' names
+)
+"""Modules of self- and cross-attention by the names that the host's and our models give them."""
 
 LISTS = (nn.ModuleList, nn.Sequential)
+
+NORMS = (nn.functional.layer_norm, nn.functional.rms_norm)
+INTO_ITSELF = {Tensor.add_: torch.add, Tensor.sub_: torch.sub, Tensor.mul_: torch.mul, Tensor.div_: torch.div}
 
 
 def attention_layers(network: nn.Module, prefix: str) -> dict[str, nn.Module]:
@@ -93,17 +105,37 @@ def ungraded(controls: list) -> Iterator[None]:
 
 @contextmanager
 def trainable_forward(options: dict) -> Iterator[None]:
-    """While it is open the host computes what autograd can follow: no in-place rotations, PyTorch's attention, and skip
-    connections that ControlNets may add to in place."""
+    """While it is open the host computes what autograd can follow: no in-place rotations, PyTorch's attention, skip connections
+    that ControlNets may add to in place, and no writing into what a gradient needs."""
     transformer = options.setdefault("transformer_options", {})
     transformer["optimized_attention_override"] = _differentiable_attention
     patches = transformer.setdefault("patches", {})
     patches["input_block_patch_after_skip"] = [*patches.get("input_block_patch_after_skip", []), _apart]
     before, comfy.model_management.in_training = comfy.model_management.in_training, True
     try:
-        yield
+        with _NothingOverwritten():
+            yield
     finally:
         comfy.model_management.in_training = before
+
+
+class _NothingOverwritten(TorchFunctionMode):
+    """Transformers of the host add into their residual stream in place, after a layer has kept it for its gradient.
+
+    Here `x += y` makes a new tensor, and norms keep a copy of their own. In a recomputed block autograd would not even notice.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in NORMS and args[0].requires_grad:
+            args = (args[0].clone(), *args[1:])
+        elif function in INTO_ITSELF and _is_assigned(sys._getframe(1)) and any(isinstance(value, Tensor) and value.requires_grad for value in args):
+            return INTO_ITSELF[function](*args).to(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def _is_assigned(frame: FrameType) -> bool:
+    """Whether the caller runs `x += y`, which assigns the result, and not `x.add_(y)`; torch calls the same function for both."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith(("BINARY_OP", "INPLACE_"))
 
 
 def _apart(hidden: Tensor, options: dict) -> Tensor:
@@ -141,7 +173,8 @@ def _checkpointed(forward: Callable, *arguments, **named) -> Tensor:
         passes.append(True)
         if len(passes) == 1:
             return forward(*given, **named)
-        return forward(*(note if isinstance(note, dict) else value for note, value in zip(noted, given)), **noted_names)
+        with _NothingOverwritten():  # autograd may repeat it in a thread of its own
+            return forward(*(note if isinstance(note, dict) else value for note, value in zip(noted, given)), **noted_names)
 
     return checkpoint(run, *arguments, use_reentrant=False)
 

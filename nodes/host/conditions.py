@@ -1,11 +1,8 @@
-"""The conditioning of a score session: its checks, its own ControlNet copies, view-dependent prompts, cameras and times."""
+"""The conditioning of a score session: its checks, its own ControlNet copies, cameras and times."""
 
-import math
 from collections.abc import Sequence
 
 import comfy.model_base
-import comfy.sampler_helpers
-import torch
 from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
@@ -170,50 +167,3 @@ def reads_views(model) -> bool:
     """Whether the model may be told the views: any class that is not the host's own may, unless it says `bloom4d_views = False`."""
     foreign = any(not kind.__module__.startswith(("comfy.", "torch.", "builtins")) for kind in type(model).__mro__)
     return is_hosts_own(model) or foreign and getattr(model, "bloom4d_views", True)
-
-
-class Texts:
-    """The positive prompt and its variants by view direction, put together per picture.
-
-    The first conditioning is the plain prompt: its areas, masks, ControlNets and hooks hold for all. Of the variants only the
-    tensors that differ from it are used (text features, pooled text, attention masks).
-    """
-
-    def __init__(self, conditionings: Sequence[list], copies: dict):
-        converted = [comfy.sampler_helpers.convert_cond(conditioning) for conditioning in conditionings]
-        if len({len(entries) for entries in converted}) != 1:
-            raise ValueError("The view-dependent prompts have different numbers of parts. Combine and mask all of them in the same way.")
-        self.plain = own_controls(converted[0], copies)
-        self.variants = [[self._differing(plain, entry) for plain, entry in zip(self.plain, entries)] for entries in converted]
-
-    @staticmethod
-    def _differing(plain: dict, entry: dict) -> dict:
-        return {
-            name: value
-            for name, value in entry.items()
-            if isinstance(value, Tensor) and not (isinstance(plain.get(name), Tensor) and torch.equal(plain[name], value))
-        }
-
-    def choose(self, indices: Sequence[int] | None) -> list[dict]:
-        """Entries with a prompt per picture: `indices` (B,) into the conditionings; None takes the plain prompt for all."""
-        if indices is None or not any(indices):
-            return self.plain
-        if len(set(indices)) == 1:
-            return [plain | variant for plain, variant in zip(self.plain, self.variants[indices[0]])]
-        return [self._stack(position, indices) for position in range(len(self.plain))]
-
-    def _stack(self, position: int, indices: Sequence[int]) -> dict:
-        plain = self.plain[position]
-        entries = [plain | variant[position] for variant in self.variants]
-        names = {name for variant in self.variants for name in variant[position]}
-        return plain | {name: _rows([entries[i][name] for i in indices], name) for name in names}
-
-
-def _rows(values: list[Tensor], name: str) -> Tensor:
-    """One row per picture. Texts of different length are repeated to a common one, which leaves cross-attention unchanged."""
-    if name == "cross_attn" and len({value.shape[1] for value in values}) > 1:
-        length = math.lcm(*(value.shape[1] for value in values))
-        values = [value.repeat(1, length // value.shape[1], 1) for value in values]
-    if len({value.shape[1:] for value in values}) > 1:
-        raise ValueError(f'The view-dependent prompts differ in the shape of "{name}". Encode them with one CLIP and prompts of similar length.')
-    return torch.cat([value[:1] for value in values])

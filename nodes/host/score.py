@@ -4,7 +4,7 @@ Everything the host applies while sampling is applied here: LoRA and object patc
 wrappers, guidance patches, offloading. Cameras, prompts and hints may change between calls.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import comfy.model_management
 import comfy.model_patcher
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ...models.geometry.cameras import Cameras
-from .conditions import VIEW_TELLS, Texts, check_latent_shape, check_start_picture, check_text, has_gate, own_controls, reads_views, told, view_keys
+from .conditions import VIEW_TELLS, check_latent_shape, check_start_picture, check_text, has_gate, own_controls, reads_views, told, view_keys
 from .residency import make_resident
+from .texts import Texts, for_pictures
 
 
 class ScoreSession:
@@ -23,7 +24,7 @@ class ScoreSession:
 
     positive, negative: CONDITIONING (negative may be None: no unconditional estimates). `directions`: the positive prompt's
     variants by view; `set_text` chooses by index, 0 is `positive`. `guidance` is only used by `denoised`. `beside`: a prompt (and
-    as many variants as `directions`), every entry of which `apart` estimates by itself. Several sessions on one MODEL may be
+    as many variants as `directions`), every part of which `apart` estimates by itself. Several sessions on one MODEL may be
     open together. Opens at the first call, with the latents' shape, and adapts when that changes.
 
     Latents are in the model's own space (`process_latent_in`), (B, C, h, w) or (B, C, T, h, w), noise levels `sigma` (B,) or
@@ -43,6 +44,7 @@ class ScoreSession:
         self._text: tuple[int, ...] | None = None
         self._hints: dict[int | None, Tensor] = {}
         self._guider = None
+        self._copies: dict = {}
         self._stale = True
         # hooks patch the shared weights in place, so other sessions must never meet a session with hooks open
         self._hooked = any(comfy.sampler_helpers.cond_has_hooks(conditioning) for conditioning in [*texts, *filter(None, [negative]), *beside])
@@ -79,10 +81,10 @@ class ScoreSession:
         conditional, free = self._call(z, sigma, lambda x, level, options: self._estimates(x, level, options, wanted))
         return conditional, free if wanted else None
 
-    def apart(self, z: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, list[tuple[float, Tensor]]]:
-        """Both estimates of `both`, and that of every entry of `beside` with its strength; needs a negative. One call of the model."""
-        conditional, free, *others = self._call(z, sigma, lambda x, level, options: self._estimates(x, level, options, True, tuple(self._strengths)))
-        return conditional, free, list(zip(self._strengths.values(), others))
+    def apart(self, z: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """Both estimates of `both`, and that of every part of `beside` with its strength by picture, (B,) or (1,); needs a negative."""
+        conditional, free, *others = self._call(z, sigma, lambda x, level, options: self._estimates(x, level, options, True, self._others))
+        return conditional, free, list(zip(self._beside.strengths(self._text), others))
 
     def set_views(self, cameras: Cameras | None, tells: Sequence[str] = VIEW_TELLS):
         """Tell the model the cameras and times of the next calls' pictures; models that read none ignore it at no cost."""
@@ -121,7 +123,7 @@ class ScoreSession:
         with torch.inference_mode():
             try:
                 patcher.cleanup()
-                comfy.sampler_helpers.cleanup_models(getattr(guider, "conds", {}), getattr(guider, "loaded_models", []))
+                comfy.sampler_helpers.cleanup_models(getattr(guider, "conds", {}), [*getattr(guider, "loaded_models", []), *self.controls])
                 comfy.samplers.cast_to_load_options(guider.model_options, device=patcher.offload_device)
             finally:
                 patcher.restore_hook_patches()
@@ -142,12 +144,12 @@ class ScoreSession:
             guider.inner_set_conds({"beside": self.beside[0]})
         guider.set_cfg(1.0 if negative is None else self.guidance)
         patcher = guider.model_patcher
-        self._copies: dict = {}
+        self._copies = {}
         self._texts = Texts(texts, self._copies)
         self._negative = None if negative is None else own_controls(guider.original_conds["negative"], self._copies)
-        self._beside = Texts(self.beside, self._copies) if self.beside else None
+        self._beside = Texts(self.beside, self._copies, apart=True) if self.beside else None
         self._apply_hints()
-        guider.conds = self._entries()
+        guider.conds = self._entries(every=True)
         comfy.samplers.preprocess_conds_hooks(guider.conds)
         guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
         comfy.sampler_helpers.prepare_model_patcher(patcher, guider.conds, guider.model_options)
@@ -157,27 +159,26 @@ class ScoreSession:
         self._latent_image = latent_image
         self._process(shape)
 
-    def _entries(self) -> dict[str, list[dict]]:
-        """Copies of the conditioning with the current prompts, cameras and times."""
-        parts = {"positive": self._texts.choose(self._text)}
-        if self._negative is not None:
-            parts["negative"] = self._negative
-        others = self._beside.choose(self._text) if self._beside else []
-        parts |= {f"beside {place}": [{"prompt_type": "negative"} | entry] for place, entry in enumerate(others)}
-        self._strengths = {f"beside {place}": float(entry.get("strength", 1.0)) for place, entry in enumerate(others)}
+    def _entries(self, every: bool = False) -> dict[str, list[dict]]:
+        """Copies of the conditioning with the current prompts (or every prompt), cameras and times."""
+        positive = self._texts.every() if every else [entry for part in self._texts.choose(self._text) for entry in part]
+        others = [] if self._beside is None else [self._beside.every()] if every else self._beside.choose(self._text)
+        parts = {"positive": positive} | ({} if self._negative is None else {"negative": self._negative})
+        parts |= {f"beside {place}": [{"prompt_type": "negative"} | entry for entry in part] for place, part in enumerate(others)}
+        self._others = tuple(name for name in parts if name.startswith("beside"))
         return {name: told(self.model.model, entries, self._views) for name, entries in parts.items()}
 
     def _process(self, shape: tuple):
         """Turn the conditioning into what the model takes, for latents of `shape`."""
         guider, device = self._guider, self._guider.model_patcher.load_device
         check_start_picture(self.model, [*self.texts, *filter(None, [self.negative])], shape)
-        conds = self._entries()
+        conds = {name: for_pictures(entries, shape, device) for name, entries in self._entries().items()}
         comfy.samplers.preprocess_conds_hooks(conds)
         comfy.samplers.filter_registered_hooks_on_conds(conds, guider.model_options)
         empty = torch.zeros(shape, device=device)
         image = empty if self._latent_image is None else guider.inner_model.process_latent_in(self._latent_image.to(empty))
         guider.conds = comfy.samplers.process_conds(guider.inner_model, empty, conds, device, image, None, self.seed, latent_shapes=[shape])
-        for control in self._copies.values():
+        for control in _controls(guider.conds):
             control.pre_run = _nothing  # ours alone; again and again it would rebuild a Control-LoRA at every step
         self._memory = comfy.sampler_helpers.estimate_memory(guider.model_patcher, list(shape), guider.conds)
         _, self._control_memory = comfy.sampler_helpers.get_additional_models(guider.conds, guider.model_patcher.model_dtype())
@@ -234,6 +235,14 @@ class ScoreSession:
                 "The conditioning starts or ends at a percent of the schedule, and this batch mixes noise levels. "
                 "Use one noise level per step in the guidance, or remove the start and end percent from the conditioning and its ControlNets."
             )
+
+
+def _controls(conds: dict[str, list[dict]]) -> Iterator:
+    """The ControlNets of processed entries, with those that were applied before them."""
+    for control in (entry.get("control") for entries in conds.values() for entry in entries):
+        while control is not None:
+            yield control
+            control = control.previous_controlnet
 
 
 def _nothing(*arguments):

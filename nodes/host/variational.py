@@ -11,7 +11,7 @@ from ...models.guidance.noise import guided
 from ...models.guidance.seeds import generator
 from ...models.guidance.variational import target_error
 from ...models.networks.low_rank import CAMERA_SIZE, CameraBranch, LowRank, camera_codes
-from .adapter import noise_levels
+from .adapter import noise_levels, noised
 from .bypass import attention_layers, beside, embedding_width, ordinary_bypasses, ordinary_conditions, recomputed_blocks, trainable_forward, ungraded
 from .conditions import VIEW_TELLS
 from .drawing import DrawingPrior
@@ -70,7 +70,7 @@ class HostPhi(ScoreSession):
         Its gradient is computed here and now, so that no graph through the network outlives the call.
         """
         self._look(cameras, x0.shape[0], hidden)
-        z = self.sampling.noise_scaling(sigma, noise.clone(), x0)
+        z = noised(self.sampling, x0, noise, sigma)
         error, *slopes = self._call(z, sigma, lambda x, level, options: self._error_and_gradients(x, level, options, x0))
         return _Known.apply(error, slopes, *self.parameters)
 
@@ -156,8 +156,8 @@ def _check_same_latents(prior: VariationalPrior, phi: HostPhi):
     ours, theirs = (type(model.get_model_object("latent_format")).__name__ for model in (prior.model, phi.model))
     level = torch.tensor([0.5])
     a, b = prior.coefficients(level)
-    noised = phi.sampling.noise_scaling(level, torch.full((1, 1), 2.0), torch.ones(1, 1)).flatten()
-    if ours != theirs or not torch.allclose(noised, a + 2.0 * b):
+    noisy = noised(phi.sampling, torch.ones(1, 1), torch.full((1, 1), 2.0), level).flatten()
+    if ours != theirs or not torch.allclose(noisy, a + 2.0 * b):
         raise ValueError(
             f"The phi MODEL ({type(phi.model.model).__name__}, latents {theirs}) cannot learn what this MODEL ({type(prior.model.model).__name__}, latents {ours}) judges: "
             "they need the same latents and noise. Connect a model of the same family, such as SD 2.1 beside SD 2.1-base, or none."

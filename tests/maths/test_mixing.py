@@ -83,7 +83,7 @@ def test_view_directions():
         return DIRECTIONS[ViewDirections().pick(Cameras(pose, torch.tensor([0.7]), torch.zeros(1)))[0]]
 
     assert [at(a, 10) for a in (0, 29, 31, 149, 151, -151, -40)] == ["front", "front", "side", "side", "back", "back", "side"]
-    assert at(0, 61) == "overhead" and at(180, 59) == "back"
+    assert at(0, 61) == "overhead" and at(180, 59) == "back" and DIRECTIONS[0] == "plain", "no camera has the plain prompt by itself"
 
 
 def test_regulariser_weights_ramp_and_leave_out_zeros():
