@@ -178,7 +178,8 @@ class Distiller:
     def _describe(self, rows: list[dict]) -> str:
         if not rows:
             return self.work.told("no term is due")
-        return self.work.told(*(f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g}{_level(row['level'])}" for row in rows))
+        scores = (f"{self.stage.terms[row['term']].name} loss {row['loss']:.3g}{_level(row['level'])}" for row in rows)
+        return self.work.told(*scores, *self.memory.in_words())
 
 
 def _level(level: float) -> str:

@@ -111,6 +111,10 @@ class MemoryPlan:
         if self.room is not None:
             self.room.make(self._of(failed.key, failed.rays, whole=True) * self._share(failed.key).ray_bytes)
 
+    def in_words(self) -> list[str]:
+        """What a run says of itself that ran out of memory, since it is slower from there on."""
+        return [f"memory ran out {self.halved} x: less at once since"] if self.halved else []
+
     def describe(self) -> dict:
         """The decisions as plain values, for a checkpoint."""
         return {"chunk": self.chunk, "halved": self.halved, "shares": [[key, asdict(share)] for key, share in sorted(self.shares.items())]}

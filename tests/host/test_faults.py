@@ -4,6 +4,7 @@ Every result is compared with the one of another host on another folder that not
 """
 
 import asyncio
+import json
 import shutil
 import sys
 
@@ -13,9 +14,11 @@ import faults
 import pytest
 import real_host
 from faults import STAGE, arm, first_line, interrupt, polished, short, stop_at
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the fault pack looks through /proc, and the small disk is mounted")
 ALWAYS = 10**6
+RAYS = 4 * 32 * 32  # of the first stage's four views at half of their size
 
 
 @pytest.fixture(autouse=True)
@@ -223,12 +226,29 @@ def test_a_preview_that_fails_never_ends_a_run(broken, same_as_calm, record_prop
     record_property("queued again", "not needed, same bytes")
 
 
-@pytest.mark.parametrize("where", ["render", "vae", "prior"])
-def test_too_little_memory_once_repeats_the_step_in_smaller_chunks(broken, where, record_property):
-    prompt = short(240 + len(where), "Curves", "Save field")
-    arm(broken, {"where": where, "what": "oom", "after": 2})
-    run = broken.run(prompt)
-    assert demo.steps_of(run, prompt, STAGE) == [1, 2, 3, 4]
+def first_checkpoint(runs, run_id=None) -> tuple[dict, dict, str]:
+    """What the newest run, or the one of this id, wrote after its first step: moments of Adam, decisions about memory, and its id."""
+    folder = newest(runs).parent if run_id is None else next(runs.rglob(run_id))
+    path = folder / "step_00000001.safetensors"
+    moments = {name: value for name, value in load_file(path).items() if name.startswith("adam.exp_avg.")}
+    return moments, json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["memory"], folder.name
+
+
+@pytest.mark.parametrize(("where", "passed"), [("render", 1), ("vae", 0), ("prior", 0)])
+def test_too_little_memory_once_repeats_the_step_in_smaller_chunks(broken, demo_server, output, where, passed, record_property):
+    """In the first step, whose gradient is a tenth of what Adam remembers of it; the probe of a ray's memory renders once before."""
+    prompt = short(240 + len(where), steps=2, **{"Multi-view, one instant": {"width": 64, "height": 64}})
+    arm(broken, {"where": where, "what": "oom", "after": passed})
+    assert demo.steps_of(broken.run(prompt), prompt, STAGE) == [1, 2]
+    found, memory, run_id = first_checkpoint(output / "bloom4d" / "runs")
+    demo_server.run(prompt)
+    calm, untouched, _ = first_checkpoint(demo_server.base / "output" / "bloom4d" / "runs", run_id)
+    (_, share), = memory["shares"]
+    assert memory["halved"] == 1 and share["chunk"] == RAYS // 2 and share["singly"] == (where != "render")
+    assert untouched["halved"] == 0 and [share["chunk"] for _, share in untouched["shares"]] == [0]
+    assert found.keys() == calm.keys() and "adam.exp_avg.static.table" in calm
+    for name, value in calm.items():
+        assert float((found[name] - value).norm()) <= 1e-5 * float(value.norm()), name
     record_property("fault", f"out of memory once, in the {where}")
     record_property("first line", "none: the chunk of rays is halved, the step repeated")
     record_property("kept", "everything")

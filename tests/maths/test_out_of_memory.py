@@ -109,7 +109,7 @@ def chunks(work: Distiller) -> dict[str, int]:
 def test_the_render_that_failed_shrinks_at_every_failure_and_no_other(name, rays, roomy):
     renderer = Scarce(rays, 2)
     work = job(renderer, roomy=roomy)
-    work.advance()
+    assert "memory ran out 2 x" in work.advance()
     other = LARGE if rays == SMALL else SMALL
     assert [chunk for size, chunk in renderer.asked if size == rays] == CHUNKS[name]
     assert {chunk for size, chunk in renderer.asked if size == other} == {0}
