@@ -21,7 +21,6 @@ import comfy.supported_models_base
 import comfy.taesd.taesd
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 CONTEXT = 32
@@ -209,19 +208,6 @@ def write_sd21_checkpoint(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def write_sd_lora(path: Path, seed: int = 0, rank: int = 2) -> Path:
-    """Write a random LoRA for the checkpoint above, on the queries of every attention, as the host's Save LoRA names them."""
-    with torch.device("meta"):
-        shapes = {name: value.shape for name, value in UNetModel(**SD21_UNET, dtype=torch.float32, operations=comfy.ops.disable_weight_init).state_dict().items() if name.endswith("to_q.weight")}
-    generator, tensors = torch.Generator().manual_seed(seed), {}
-    for name, (out, inside) in shapes.items():
-        module = f"diffusion_model.{name.removesuffix('.weight')}"
-        tensors[f"{module}.lora_up.weight"] = torch.randn(out, rank, generator=generator) * 0.1
-        tensors[f"{module}.lora_down.weight"] = torch.randn(rank, inside, generator=generator) * 0.1
-    save_file(tensors, path)
-    return path
-
-
 def _text_tensors(seed: int) -> dict:
     """OpenCLIP's text tower: tensors, or plain shapes for what is all zero; float8, which the host reads as any other type."""
     generator = torch.Generator().manual_seed(seed)
@@ -249,16 +235,19 @@ def _text_tensors(seed: int) -> dict:
     return tensors
 
 
-def _write_sparse(path: Path, tensors: dict[str, Tensor], zeros: dict[str, tuple]):
-    """A safetensors file with `tensors`, and float8 zeros of the given shapes that take no space on the disk."""
+def _write_sparse(path: Path, tensors: dict[str, Tensor], zeros: dict[str, tuple], half_zeros: dict[str, tuple] | None = None):
+    """A safetensors file with `tensors`, and float8 and float16 zeros of the given shapes that take no space on the disk.
+
+    The host computes a network in the number type that most of its weights have.
+    """
     header, at = {}, 0
     for name, value in tensors.items():
         size = value.numel() * value.element_size()
         header[name] = dict(dtype={torch.float16: "F16", torch.float8_e4m3fn: "F8_E4M3"}[value.dtype], shape=list(value.shape), data_offsets=[at, at + size])
         at += size
-    for name, shape in zeros.items():
-        header[name] = dict(dtype="F8_E4M3", shape=list(shape), data_offsets=[at, at + math.prod(shape)])
-        at += math.prod(shape)
+    for name, shape, kind, width in (*((name, shape, "F8_E4M3", 1) for name, shape in zeros.items()), *((name, shape, "F16", 2) for name, shape in (half_zeros or {}).items())):
+        header[name] = dict(dtype=kind, shape=list(shape), data_offsets=[at, at + width * math.prod(shape)])
+        at += width * math.prod(shape)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:

@@ -16,17 +16,16 @@ def lay_out(models: Path):
     """Write every file into a host's models folder. Import after the `comfy` fixture has run."""
     import checkpoints
     import checkpoints_video
-    import synthetic
     from graphs.model_files import SD21, SD21_BASE, ZEROSCOPE
     from graphs.personalised_4d import LORA
 
     for folder in ("checkpoints", "diffusion_models", "loras"):
         (models / folder).mkdir(parents=True, exist_ok=True)
-    synthetic.write_sd21_checkpoint(models / "checkpoints" / SD21_BASE.name)
-    (models / "checkpoints" / SD21.name).symlink_to(SD21_BASE.name)
+    checkpoints.write_sd21(models / "checkpoints" / SD21_BASE.name)
+    checkpoints.write_sd21(models / "checkpoints" / SD21.name, v=True, seed=10)
     checkpoints.write_mvdream_checkpoint(models / "checkpoints" / MVDREAM)
     checkpoints.write_zero123_checkpoint(models / "checkpoints" / ZERO123)
-    synthetic.write_sd_lora(models / "loras" / LORA.name)
+    checkpoints.write_sd21_lora(models / "loras" / LORA.name)
     written = checkpoints_video.write_zeroscope_files(models)
     shutil.copy(models / "diffusion_models" / written, models / "diffusion_models" / ZEROSCOPE.name)
 

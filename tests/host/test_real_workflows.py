@@ -37,6 +37,9 @@ def test_the_graph_runs_on_files_of_the_true_layout(real_server, asset, name):
     assert set(run.executed) | run.cached == set(prompt)
     saved = [entry["filename"] for node in run.outputs.values() for values in node.values() for entry in values if isinstance(entry, dict) and entry.get("type") == "output"]
     assert any(file.endswith(".mp4") for file in saved) and any(file.endswith(".safetensors") for file in saved)
+    assert "of the LoRA" not in str(run.outputs), "a LoRA for this base fits"
+    if name == "text_to_4d_4dfy":
+        assert "model_type EPS" in real_server.log and "model_type V_PREDICTION" in real_server.log, "the host tells both Stable Diffusion 2.1 by its own rule"
 
 
 def named_files(name: str) -> list:

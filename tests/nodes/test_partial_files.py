@@ -17,14 +17,9 @@ def checkpoints(comfy):
 
 
 @pytest.fixture(scope="module")
-def kl(comfy):
-    """A VAE of Stable Diffusion as its files have it, the encoder at true width, which the host demands, the decoder at a quarter."""
-    from comfy.ldm.models.autoencoder import AutoencoderKL
-
-    true = dict(double_z=True, z_channels=4, resolution=256, in_channels=3, out_ch=3, ch=128, ch_mult=[1, 2, 4, 4], num_res_blocks=2, attn_resolutions=[], dropout=0.0)
-    with torch.device("meta"):
-        shapes = AutoencoderKL(ddconfig=true, embed_dim=4, decoder_ddconfig=true | {"ch": 32}).state_dict()
-    return {name: torch.zeros(value.shape, dtype=torch.float16) for name, value in shapes.items()}
+def kl(checkpoints):
+    """A VAE of Stable Diffusion as its files have it."""
+    return {name: torch.zeros(shape, dtype=torch.float16) for name, shape in checkpoints.kl_shapes().items()}
 
 
 def in_diffusers(kl: dict) -> dict:
