@@ -154,7 +154,9 @@ class Distiller:
     def _prepare(self, terms: Sequence[int], render: partial, cameras: Cameras, height: int, width: int) -> int:
         """Rays with one graph for this render (0: all); judges that encode are told how."""
         rays, normals = len(cameras) * height * width, " with normals" if "facing_away" in render.keywords else ""
-        work, key = self.work, f"{self.stage.terms[terms[0]].name} {height} x {width}{normals}"
+        work, first = self.work, self.stage.terms[terms[0]]
+        batch = f", {len(cameras)} pictures" if first.first_scenes or first.second_scenes else ""
+        key = f"{first.name} {height} x {width}{batch}{normals}"
         self.attempt = Attempt(key, rays)
         encoders = [judge for judge in map(self.judges.__getitem__, terms) if hasattr(judge, "heavy")]
 

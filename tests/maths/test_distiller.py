@@ -319,6 +319,11 @@ def test_blocks_of_one_are_the_draw_of_every_step():
         hybrid_stage(block=0)
 
 
+def test_a_stage_that_adds_its_terms_up_reads_no_block():
+    job = distiller(replace(hybrid_stage(block=8), probabilities=None))
+    assert [list(job._drawn()) for job.work.step in range(20)] == [[0, 1, 2]] * 20
+
+
 def test_the_block_is_part_of_what_identifies_a_run():
     from bloom4d.models.optimize.identity import fingerprint
 
