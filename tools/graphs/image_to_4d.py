@@ -52,7 +52,7 @@ Load a picture of one object, write what it is and does, and press **Run**. The 
 
 The presets *paper* and *code* (right click on the canvas) set all of these that are widgets; the background stays.
 
-**Where this differs from both**: the single pictures are judged by Stable Diffusion 2.1 instead of DeepFloyd IF (connect *DeepFloyd Loader* in its place), and guidance scales are counted as u + s (c - u): the code's 20 and 100 are 21 and 101 here. The reference view is kept in the second stage, too. Penalties also see the reference view.
+**Where this differs from both**: the single pictures are judged by Stable Diffusion 2.1 instead of DeepFloyd IF (connect *DeepFloyd Loader* in its place), and guidance scales are counted as u + s (c - u): the code's 20 and 100 are 21 and 101 here. The reference view is kept in the second stage, too.
 
 **Stable Zero123**: choose its file in *View model*, guidance 3 to 5. **The object is small**: raise *deformation_scale* of Deformable Field to 1.5 or 2 (preset *small object*)."""
 
