@@ -120,7 +120,7 @@ def test_occupancy_takes_the_same_cells_with_the_same_numbers():
 def test_volume_renders_and_their_gradients(chunk):
     def outcome(device):
         field, renderer, cameras = moving_field().to(device), tiny_renderer(), view_time_grid(2, 3).to(device, torch.float64)
-        views = renderer.render_views(field, renderer.new_state(field), cameras, 12, 12, seed=4, chunk=chunk)
+        views = renderer.render_views(field, renderer.new_state(field), cameras, 12, 12, seed=4, chunk=chunk, facing_away=True)
         weights = torch.randn(views.rgb.shape, generator=seeded(5), dtype=torch.float64).to(device)
         regularisers = penalty({"opaque": 0.1, "sparsity": 0.1, "z_variance": 1.0, "orientation": 1.0}, views)
         ((views.rgb * weights).sum() + views.depth.sum() + regularisers).backward()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from deformable_scenes import awake, deformable
 from toy_fields import SlopingFog
 from toy_scenes import ball_prior, term, tiny_renderer, tiny_scene
 
@@ -129,18 +130,19 @@ def rough() -> Scene:
     return scene
 
 
+@pytest.mark.parametrize("kind", ["hash", "deformable"])
 @pytest.mark.parametrize("chunk", [1, 7, 50])
-def test_all_penalties_have_the_gradient_of_the_whole_in_any_chunk(chunk):
+def test_all_penalties_have_the_gradient_of_the_whole_in_any_chunk(chunk, kind):
     weights = {"opaque": 0.3, "sparsity": 0.5, "z_variance": 2.0, "orientation": 1.5}
 
     def gradients(chunk):
-        field = rough().field.double()
+        field = (rough().field if kind == "hash" else awake(deformable(), 0.3)).double()
         views = pictures(field, view_time_grid(3, 1).to(torch.float64), chunk)
         penalty(weights, views).backward()
         return {name: value.grad for name, value in field.named_parameters() if value.grad is not None}
 
     whole, parts = gradients(0), gradients(chunk)
-    assert whole.keys() == parts.keys() and "static.table" in whole
+    assert whole.keys() == parts.keys() and {"hash": "static.table", "deformable": "moving.grid.table"}[kind] in whole
     for name, value in whole.items():
         assert (parts[name] - value).norm() <= 1e-6 * value.norm(), name
 
