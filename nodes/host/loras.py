@@ -4,7 +4,10 @@ A LoRA for another base of the same family has the right names and, in part, the
 that reads text). One for another architecture changes nothing at all.
 """
 
+from inspect import getclosurevars, isfunction
 from math import prod
+
+from comfy.weight_adapter import BypassInjectionManager, WeightAdapterBase
 
 from .conditions import text_width
 
@@ -23,9 +26,9 @@ def lora_notes(hidden, model, socket: str = "model") -> tuple[str, ...]:
     chain = _chain(hidden, socket)
     loaders = [entry for entry in chain if _loads_lora(entry)]
     names = ", ".join(_file(entry) for entry in loaders)
-    if model.patches:
+    if model.patches or model.injections:
         return _shape_notes(model, names)
-    if model.injections or not names:
+    if not names:
         return ()
     told = f"No weight of this MODEL ({type(model.model).__name__}) is changed by {names}: made for another base model. Choose a LoRA for this one, or remove the loader."
     if chain[: len(loaders)] == loaders and all(entry["class_type"] in ON_MODELS for entry in loaders):  # nothing in between that could have used it up
@@ -34,20 +37,35 @@ def lora_notes(hidden, model, socket: str = "model") -> tuple[str, ...]:
 
 
 def _shape_notes(model, names: str) -> tuple[str, ...]:
-    checked = _patches(model)
+    patched, bypassed = _patches(model), _bypassed(model)
+    checked = patched + bypassed
     wrong = [entry for entry in checked if not fits(*entry[1:])]
     if not wrong:
         return ()
-    some, (key, patch, size), width = len(wrong) < len(checked), wrong[0], text_width(model)
-    count = f"{len(wrong)} of {len(checked)} weights" if some else f"None of the {len(checked)} weights"
-    told = (
-        f"{count} of the LoRA{f' ({names})' if names else ''} {'do not fit' if some else 'fits'} this MODEL ({type(model.model).__name__}"
-        f"{f', text of {width} numbers' if width else ''}): {key} is {_size(shape_of(patch))} in the LoRA and {_size(size)} here."
-        f"{' The others are applied.' if some else ''} It was made for another base model: use a LoRA made for this one, or remove the loader."
-    )
-    if not some:
+    stops = len(wrong) == len(checked) or any(not fits(*entry[1:]) for entry in bypassed)  # the host fails in the middle of a bypass
+    told = _told(model, names, wrong, len(checked), applied=not stops)
+    if stops:
         raise ValueError(told)
     return (told,)
+
+
+def _told(model, names: str, wrong: list, total: int, applied: bool) -> str:
+    (key, patch, size), width = wrong[0], text_width(model)
+    count, verb = (f"{len(wrong)} of {total} weights", "do not fit") if len(wrong) < total else (f"None of the {total} weights", "fits")
+    return (
+        f"{count} of the LoRA{f' ({names})' if names else ''} {verb} this MODEL ({type(model.model).__name__}"
+        f"{f', text of {width} numbers' if width else ''}): {key} is {_size(shape_of(patch))} in the LoRA and {_size(size)} here."
+        f"{' The others are applied.' if applied else ''} It was made for another base model: use a LoRA made for this one, or remove the loader."
+    )
+
+
+def _bypassed(model) -> list[tuple[str, object, tuple]]:
+    """The same of LoRAs that the host computes beside the weights; what other injections do is not known here."""
+    managers = [getclosurevars(injection.inject).nonlocals.get("self") for part in model.injections.values() for injection in part if isfunction(injection.inject)]
+    weights = model.model_state_dict()
+    adapters = [(f"{module}.weight", adapter) for manager in managers if isinstance(manager, BypassInjectionManager) for module, (adapter, _) in manager.adapters.items()]
+    comparable = [(key, adapter) for key, adapter in adapters if isinstance(adapter, WeightAdapterBase) and key in weights and weights[key].is_floating_point()]
+    return [(key, adapter, tuple(weights[key].shape)) for key, adapter in comparable if shape_of(adapter) is not None]
 
 
 def _patches(model) -> list[tuple[str, object, tuple]]:

@@ -75,6 +75,21 @@ def test_a_trained_lora_from_a_socket_is_compared_too(host_models):  # noqa: F81
         notes(nothing, SimpleNamespace(prompt=prompt, unique_id="g"))
 
 
+def test_beside_the_weights_one_that_does_not_fit_is_enough(host_models):  # noqa: F811
+    """In bypass the host multiplies at every call, and a matrix of another shape ends the run in the middle."""
+    from comfy_extras.nodes_train import LoraModelLoader
+
+    own, foreign = ({name: value for name, value in lora_for(host_models.sd21(), text).items()} for text in (None, 24))
+    model, = LoraModelLoader.execute(host_models.sd21(), own, 1.0, True).result
+    assert model.injections and not model.patches and notes(model) == ()
+    model, = LoraModelLoader.execute(host_models.sd21(), foreign, 1.0, True).result
+    with pytest.raises(ValueError, match=r"^\d+ of \d+ weights of the LoRA do not fit this MODEL .* 32 here. It was made for another base model"):
+        notes(model)
+    model.set_injections("somebody's", [type("Injection", (), {"inject": print, "eject": print})()])
+    model.remove_injections("bypass_lora")
+    assert notes(model) == (), "an injection of another kind"
+
+
 KINDS = {
     "lora": lambda rows, columns: {"x.lora_up.weight": rand(rows, 2), "x.lora_down.weight": rand(2, columns)},
     "loha": lambda rows, columns: {"x.hada_w1_a": rand(rows, 2), "x.hada_w1_b": rand(2, columns), "x.hada_w2_a": rand(rows, 2, seed=1), "x.hada_w2_b": rand(2, columns, seed=1)},
