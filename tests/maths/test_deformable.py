@@ -1,6 +1,8 @@
 """Checks B1, B2, B4 and B5 of the specification: what stays frozen, where motion starts, what it may do, which levels take part."""
 
 import dataclasses
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from bloom4d.models.optimize.loop import Distiller
 from bloom4d.models.optimize.scene import Scene
 from bloom4d.models.optimize.stages import LearningRates, Stage
 from bloom4d.models.render.splat_renderer import SplatRenderer
+from bloom4d.models.render.volume import VolumeRenderer
 
 CANONICALS = {
     "hash": hash_canonical,
@@ -165,6 +168,16 @@ class Sphere(torch.nn.Module):
 
     kind = "sphere"
 
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def roles(self):
+        return {"static": [self.unused]}
+
+    def is_static(self):
+        return True
+
     def forward(self, positions, times):
         return self.density(positions, times), torch.ones_like(positions)
 
@@ -175,10 +188,26 @@ class Sphere(torch.nn.Module):
         return None
 
 
+DISTANCE = 3.0
+
+
+def silhouette(field) -> float:
+    """The radius of the round patch that a render shows, from its area, at unit distance before the camera."""
+    sharp = VolumeRenderer(replace(tiny_renderer().config, samples=128))
+    camera = view_time_grid(1, 1, distance=DISTANCE, fov_degrees=28.0)
+    with torch.no_grad():
+        opacity = sharp.render_views(field, sharp.new_state(field), camera, 96, 96).opacity[0]
+    pixel = 2 * math.tan(math.radians(14.0)) / 96
+    return float((opacity.sum() / math.pi).sqrt()) * pixel
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.5, 2.0])
 def test_b4_the_scale_enlarges_the_silhouette(scale):
     reach = lambda field: float(max(x for x in torch.linspace(0, 1, 2001) if field.density(torch.tensor([[x, 0.0, 0.0]]), torch.zeros(1)) > 0))  # noqa: E731
     assert reach(deformable(Sphere(), scale=scale)) / reach(Sphere()) == pytest.approx(scale, rel=0.02)
+    assert silhouette(deformable(Sphere(), scale=scale)) / silhouette(Sphere()) == pytest.approx(scale, rel=0.02)
+    for size, field in ((0.3, Sphere()), (0.3 * scale, deformable(Sphere(), scale=scale))):
+        assert silhouette(field) == pytest.approx(size / (DISTANCE**2 - size**2) ** 0.5, rel=0.015)  # the tangent of its cone
     cloud, larger = gaussian_canonical(), deformable_gaussians(scale=scale).at(torch.zeros(1))
     still = cloud.at(torch.zeros(1))
     assert torch.allclose(larger.positions, scale * still.positions) and torch.allclose(larger.scales, scale * still.scales)

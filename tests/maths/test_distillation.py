@@ -7,6 +7,7 @@ import torch
 from oracle_maths import PREDICTIONS, GaussianOracle, OraclePrior, from_x0, to_x0
 
 from bloom4d.models.geometry.cameras import Cameras, orbit
+from bloom4d.models.guidance import distillation
 from bloom4d.models.guidance import noise as process
 from bloom4d.models.guidance.distillation import (
     WEIGHTINGS,
@@ -80,11 +81,11 @@ def test_a1_gradient_of_gaussian_data_in_closed_form(weighting):
     assert (single - closed).abs().max() > 1e-2  # one noise alone must not pass
 
 
-def fixed_point(scale: float, plus_one: bool) -> float:
+def fixed_point(scale: float) -> float:
     """Where SDS with Adam settles between two equal Gaussians, in units of (mu_c - mu_u), after 4000 steps in 8 dimensions."""
     mu_c, mu_u = randn(8), randn(8, seed=1)
     prior = FixedForm(GaussianOracle(mu_c, 0.25), GaussianOracle(mu_u, 0.25))
-    config = Distillation(weighting="sds", guidance=scale + 1.0 if plus_one else scale)
+    config = Distillation(weighting="sds", guidance=scale)
     x = torch.zeros(4, 8, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.Adam([x], lr=0.05)
     decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: max(1 - k / 4000, 1e-3))
@@ -100,8 +101,14 @@ def fixed_point(scale: float, plus_one: bool) -> float:
 
 
 def test_a2_guidance_fixed_point_is_the_standard_convention():
-    assert abs(fixed_point(7.5, plus_one=False) / 7.5 - 1) < 5e-3
-    assert abs(fixed_point(7.5, plus_one=True) / 8.5 - 1) < 5e-3  # the reference code's convention is another point
+    assert abs(fixed_point(7.5) / 7.5 - 1) < 5e-3
+
+
+def test_a2_the_reference_codes_convention_in_the_code_is_another_point(monkeypatch):
+    """The control: c + s (c - u) in the place where guidance is mixed, with the same scale asked for, ends at s + 1."""
+    monkeypatch.setattr(distillation, "guided", lambda conditional, unconditional, scale: conditional + scale * (conditional - unconditional))
+    found = fixed_point(7.5)
+    assert abs(found / 8.5 - 1) < 5e-3 and abs(found / 7.5 - 1) > 0.1
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)

@@ -13,6 +13,7 @@ from bloom4d.models.guidance.schedules import Schedule, constant
 from bloom4d.models.optimize import loop, workpiece
 from bloom4d.models.optimize.history import StageHistory
 from bloom4d.models.optimize.loop import Distiller
+from bloom4d.models.optimize.roles import RoleOptimiser
 from bloom4d.models.optimize.scene import Scene
 from bloom4d.models.optimize.stages import STILL_ROLES, Backdrop, LearningRates, Stage
 from bloom4d.models.render.volume import VolumeRenderer
@@ -50,6 +51,32 @@ def test_a7_motion_is_frozen_outside_video_steps_and_trained_by_them():
         after = bytes_of(job.work.field)
         assert (before["dynamic.table"] != after["dynamic.table"]) == trained, name
         assert before["static.table"] != after["static.table"]
+
+
+def motion_through(order, scene=None) -> list[str]:
+    """The bytes of the part that moves after every step, with the terms drawn in `order` and weight decay on everything."""
+    job = distiller(replace(hybrid_stage(), weight_decay=0.1), scene, steps=len(order))
+    kept = []
+    for job._drawn in [lambda index=index: (index,) for index in order]:
+        job.advance()
+        kept.append(digest(job.work.field.dynamic.table))
+    return kept
+
+
+MULTI_VIEW, IMAGE, VIDEO = range(3)
+
+
+def test_a7_moments_of_a_video_step_move_nothing_in_the_other_terms_steps():
+    """AdamW moves a parameter whose gradient is 0 by its moments and its decay; a frozen one must have no gradient at all."""
+    kept = motion_through((VIDEO, VIDEO, MULTI_VIEW, IMAGE, IMAGE, MULTI_VIEW, VIDEO))
+    assert kept[0] != kept[1] and kept[6] != kept[5]
+    assert set(kept[2:6]) == {kept[1]}, "as the second video step left it"
+
+
+def test_a7_a_gradient_of_zero_would_let_stale_moments_move_what_is_frozen(monkeypatch):
+    """The control: gradients that are zeroed instead of forgotten."""
+    monkeypatch.setattr(RoleOptimiser, "clear", lambda optimiser: optimiser.adam.zero_grad(set_to_none=False))
+    assert len(set(motion_through((VIDEO, VIDEO, MULTI_VIEW, IMAGE, IMAGE)))) == 5
 
 
 def test_a7_a_term_that_may_train_everything_moves_motion():
