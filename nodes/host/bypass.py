@@ -40,10 +40,10 @@ INTO_ITSELF = {Tensor.add_: torch.add, Tensor.sub_: torch.sub, Tensor.mul_: torc
 
 
 def attention_layers(network: nn.Module, prefix: str) -> dict[str, nn.Module]:
-    """Every linear layer of every attention by its full name; ValueError when there is none."""
+    """Every linear layer of every attention by its full name; ValueError when no name tells of one."""
     layers = {name: part for name, part in network.named_modules(prefix=prefix) if hasattr(part, "out_features") and ATTENTION.search(name)}  # quantised ones are no nn.Linear
     if not layers:
-        raise ValueError(f"This MODEL ({type(network).__name__}) has no attention layers that a LoRA could be put on. Connect another model, or use SDS Guidance.")
+        raise ValueError(f"This MODEL ({type(network).__name__}) has no layers that are called attention, so that there is nothing to put a LoRA on. Connect another model, or use SDS Guidance.")
     return layers
 
 
