@@ -7,8 +7,8 @@ FRAME = 20
 NOTE_SIZE = [460, 640]
 ROOM = {
     "PreviewImage": (300, 260), "SaveImage": (300, 220), "SaveVideo": (300, 300), "Bloom4DSaveField": (420, 170), "KSampler": (270, 230),
-    "Bloom4DHybridSDSOptimizer": (300, 290), "Bloom4DPhotometricRefinement": (300, 290), "Bloom4DTrainingCurves": (640, 240),
-    "Bloom4DMetrics": (340, 240), "Preview3D": (420, 380), "PreviewAny": (420, 300), "Bloom4DAblationTable": (1100, 420),
+    "Bloom4DHybridSDSOptimizer": (420, 430), "Bloom4DPhotometricRefinement": (420, 430), "Bloom4DTrainingCurves": (640, 240), "Bloom4DDeformableField": (420, 110),
+    "Bloom4DMetrics": (420, 240), "Preview3D": (420, 380), "PreviewAny": (420, 300), "Bloom4DAblationTable": (1100, 420),
     "Bloom4DGaussiansFromOrbitVideo": (440, 480), "Bloom4DGaussiansFromField": (440, 480), "Bloom4DPreview4D": (480, 260), "Bloom4DSave4D": (440, 190),
 }  # fmt: skip
 """Least width, and height below the widgets, of nodes that will show a picture or a text."""
