@@ -46,7 +46,7 @@ class Bloom4DCameraSampler(io.ComfyNode):
                 number("time_window", 1, 0.01, 1, 0.01, "Part of the time range that one scene spans, at a random place.", advanced=True),
                 number("window_shortest", 0, 0, 1, 0.01, "Above 0, the window's length is drawn anew for every scene, from this up to time_window (Dream-in-4D: 0.8 to 1).", advanced=True, optional=True),
                 io.Combo.Input("window_times", options=["random offset", "even"], default="random offset", optional=True, advanced=True, tooltip="random offset: the frames are one over F apart and begin at a random place of the first gap (4D-fy). even: from the window's start to its end (Dream-in-4D)."),
-                CAMERAS_4D.Input("first", optional=True, tooltip="Where a reference picture was taken, as a Camera Path: its first camera is the first view of every scene, its time the first time. For Clean Frame Condition, which gives a model that picture."),
+                CAMERAS_4D.Input("first", optional=True, tooltip="Where a reference picture was taken, as a Camera Path: its first camera is the first view of every scene, its time the first of the frames; the others spread over the whole range. For Clean Frame Condition, which gives a model that picture."),
             ],
             outputs=[CAMERAS_4D.Output("cameras", tooltip="The sampler, for a guidance node.")],
         )

@@ -156,8 +156,8 @@ class CameraSampler:
     t0 ~ U(0, 1 / F) (4D-fy); one frame is one random time. `window` < 1 samples a shorter piece at a random place of
     `time_range`; with `window_min` above 0 its length is drawn from U(window_min, window). `even`: the times are spaced evenly
     from the window's start to its end, without t0 (Dream-in-4D: 24 times over U(0.8, 1)). An empty range fixes the time.
-    `first`: the first view of every scene stands there at all of its times, and the first of its times is that one, whatever is
-    drawn for them; so a model that is given that picture as it is meets it at its place. Defaults: 4D-fy.
+    `first`: the first view of every scene stands there at all of its times, and its time is put in front of the others, of which
+    one less is drawn; so a model that is given that picture as it is meets it at its place. Defaults: 4D-fy.
     """
 
     azimuth_degrees: tuple[float, float] = (-180.0, 180.0)
@@ -207,20 +207,26 @@ class CameraSampler:
         return drawn if self.first is None else self._with_first(drawn, self.first.cameras())
 
     def _with_first(self, drawn: Cameras, first: Cameras) -> Cameras:
-        """The same with view 0 of every time, and time 0 of every view, at the first of `first`."""
-        poses, fov, times = drawn.camera_to_world.clone(), drawn.fov_y.clone(), drawn.times.clone()
+        """The same with view 0 of every time at the first of `first`."""
+        poses, fov = drawn.camera_to_world.clone(), drawn.fov_y.clone()
         poses[:: self.views], fov[:: self.views] = first.camera_to_world[0].to(poses), first.fov_y[0].to(fov)
-        times.view(-1, self.frames, self.views)[:, 0] = first.times[0].to(times)
-        return Cameras(poses, fov, times, drawn.frames)
+        return Cameras(poses, fov, drawn.times, drawn.frames)
 
     def sample_times(self, generator: torch.Generator, count: int = 1) -> Tensor:
-        """Draw the times (count, F) of `count` scenes, ascending within each."""
+        """Draw the times (count, F) of `count` scenes, ascending within each behind the time of `first`."""
+        if self.first is None:
+            return self._spread(generator, count, self.frames)
+        given = torch.full((count, 1), self.first.time, device=generator.device)
+        return torch.cat([given, self._spread(generator, count, self.frames - 1)], dim=1)
+
+    def _spread(self, generator: torch.Generator, count: int, frames: int) -> Tensor:
+        """Times (count, frames) over the window."""
         low, high = self.time_range
         place = torch.rand(count, 1, generator=generator, device=generator.device)
         offset = torch.rand(count, 1, generator=generator, device=generator.device)  # t0 in units of 1 / F
         length = _uniform(generator, (count, 1), self.window_min, self.window) if self.window_min else self.window
-        steps = torch.arange(self.frames, device=generator.device)[None, :]
-        inside = steps / (self.frames - 1) if self.even and self.frames > 1 else (offset + steps) / self.frames
+        steps = torch.arange(frames, device=generator.device)[None, :]
+        inside = steps / (frames - 1) if self.even and frames > 1 else (offset + steps) / max(frames, 1)
         return low + (high - low) * (place * (1.0 - length) + length * inside)
 
     def _azimuths(self, generator: torch.Generator, count: int) -> Tensor:

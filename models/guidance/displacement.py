@@ -1,5 +1,6 @@
 """Total variation of a rendered displacement: against motion that jitters in space or time (Dream-in-4D, section 3.2)."""
 
+import torch
 from torch import Tensor
 
 from ..fields.field import Field
@@ -15,6 +16,12 @@ def displacement_tv(displacement: Tensor) -> Tensor:
     """
     videos = displacement.reshape(-1, *displacement.shape[-4:])  # (B, F, H, W, 3)
     return sum(videos.diff(dim=axis).square().sum() for axis in (1, 2, 3)) / len(videos)
+
+
+def in_order(videos: Tensor, times: Tensor) -> Tensor:
+    """Frames (S, V, F, ...) sorted by their `times` (S, F): a scene may begin with a given picture of a later time."""
+    order = times.argsort(dim=1, stable=True)
+    return torch.stack([video[:, places] for video, places in zip(videos, order)])
 
 
 def normalisation(frames: int, height: int, width: int) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..geometry.cameras import Cameras
-from ..guidance.displacement import check_displacement, displacement_tv, normalisation
+from ..guidance.displacement import check_displacement, displacement_tv, in_order, normalisation
 from ..guidance.mixing import draw_term
 from ..guidance.objective import Outcome, Pictures, shared
 from ..guidance.regularisers import penalty
@@ -136,18 +136,19 @@ class Distiller:
         """Score and back-propagate one term, with what its pictures are charged."""
         term, judge = self.stage.terms[index], self.judges[index]
         scored = term.objective.evaluate(pictures, judge, self.step, self.steps, self.work.keys(term.name))
-        loss = term.weight.at(self.step, self.steps) * scored.loss + penalties + self._jitter(term, pictures.views)
+        loss = term.weight.at(self.step, self.steps) * scored.loss + penalties + self._jitter(term, pictures)
         if loss.requires_grad:
             loss.backward()
         if scored.learning is not None:
             scored.learning.backward()
-        return _row(index, term, scored, pictures.views)
+        return _row(index, term, scored, pictures)
 
-    def _jitter(self, term: Term, views: RenderedViews) -> Tensor | float:
+    def _jitter(self, term: Term, pictures: Pictures) -> Tensor | float:
         """The weighted total variation of the displacement that a term's cameras see, of each camera's own video."""
         if not term.wants_displacement:
             return 0.0
-        videos = views.displacement.unflatten(0, (-1, term.cameras.frames, term.cameras.views)).movedim(2, 1)  # (S, V, F, H, W, 3)
+        layout = (-1, term.cameras.frames, term.cameras.views)
+        videos = in_order(pictures.views.displacement.unflatten(0, layout).movedim(2, 1), pictures.cameras.times.view(layout)[..., 0])  # (S, V, F, H, W, 3)
         factor = normalisation(*videos.shape[2:5]) if term.displacement_tv_normalised else 1.0
         return term.displacement_tv.at(self.step, self.steps) * factor * displacement_tv(videos)
 
@@ -189,19 +190,20 @@ def _level(level: float) -> str:
     return "" if math.isnan(level) else f" at t {level:.2f}"
 
 
-def _row(index: int, term: Term, scored: Outcome, views: RenderedViews) -> dict:
+def _row(index: int, term: Term, scored: Outcome, pictures: Pictures) -> dict:
+    views, layout = pictures.views, (-1, term.cameras.frames, term.cameras.views)
+    videos = in_order(views.rgb.detach().unflatten(0, layout).movedim(2, 1), pictures.cameras.times.view(layout)[..., 0])
     return {
         "term": index,
         "loss": float(scored.loss.detach()),
         "level": scored.level,
         "gradient_norm": scored.gradient_norm,
         "opacity": float(views.opacity.detach().mean()),
-        "motion": motion(views.rgb.detach(), term.cameras.frames, term.cameras.views),
+        "motion": motion(videos),
         "non_finite": scored.non_finite,
     }
 
 
-def motion(pictures: Tensor, frames: int, views: int) -> float:
-    """Mean absolute change between neighbouring times of one camera; NaN with a single time. (S F V, H, W, 3)."""
-    scenes = pictures.unflatten(0, (-1, frames, views))
-    return float(scenes.diff(dim=1).abs().mean())
+def motion(videos: Tensor) -> float:
+    """Mean absolute change between neighbouring times of one camera; NaN with a single time. (S, V, F, H, W, 3)."""
+    return float(videos.diff(dim=2).abs().mean())

@@ -239,13 +239,22 @@ def test_a_first_viewpoint_takes_view_and_time_zero_and_leaves_the_rest(views, f
     place = C.Viewpoint(azimuth_degrees=-70, elevation_degrees=20, distance=2.5, fov_degrees=30, time=0.25)
     plain = C.CameraSampler(views=views, frames=frames, spacing="independent")
     drawn, changed = (replace(plain, first=first).sample(seeded(3), 2) for first in (None, place))
+    others = replace(plain, frames=max(frames - 1, 1)).sample(seeded(3), 2).times.view(2, -1, views)[:, : frames - 1]
     assert changed.frames == drawn.frames == views * frames
     grid = lambda cameras: (cameras.camera_to_world.view(2, frames, views, 4, 4), cameras.fov_y.view(2, frames, views), cameras.times.view(2, frames, views))  # noqa: E731
-    (poses, fov, times), (old_poses, old_fov, old_times) = grid(changed), grid(drawn)
+    (poses, fov, times), (old_poses, old_fov, _) = grid(changed), grid(drawn)
     azimuth, elevation, distance = C.spherical(poses[:, :, 0].reshape(-1, 4, 4))
     assert torch.allclose(azimuth, torch.tensor(-70 * DEGREE)) and torch.allclose(elevation, torch.tensor(20 * DEGREE)) and torch.allclose(distance, torch.tensor(2.5))
     assert torch.allclose(fov[:, :, 0], torch.tensor(30 * DEGREE)) and torch.equal(times[:, 0], torch.full((2, views), 0.25))
-    assert torch.equal(poses[:, :, 1:], old_poses[:, :, 1:]) and torch.equal(fov[:, :, 1:], old_fov[:, :, 1:]) and torch.equal(times[:, 1:], old_times[:, 1:])
+    assert torch.equal(poses[:, :, 1:], old_poses[:, :, 1:]) and torch.equal(fov[:, :, 1:], old_fov[:, :, 1:]) and torch.equal(times[:, 1:], others)
+
+
+def test_times_beside_a_given_one_still_reach_from_end_to_end():
+    sampler = C.CameraSampler(views=1, frames=4, first=C.Viewpoint(time=0.5))
+    times = sampler.sample_times(seeded(1), 400)
+    assert torch.equal(times[:, 0], torch.full((400,), 0.5))
+    counts = times[:, 1:].flatten().histc(12, 0, 1)
+    assert counts.min() > 60 and counts.sum() == 1200  # 100 expected in each twelfth of the range
 
 
 def test_a_viewpoint_is_read_off_a_camera():

@@ -1,12 +1,15 @@
 """Check B3 of the specification, what the renderers say of a displacement, and how the loop applies the penalty."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from deformable_scenes import awake, deformable, deformable_gaussians, hash_canonical, seeded
 from toy_scenes import ball_prior, term, tiny_renderer
 
-from bloom4d.models.geometry.cameras import view_time_grid
+from bloom4d.models.geometry.cameras import CameraSampler, Viewpoint, view_time_grid
 from bloom4d.models.guidance.displacement import displacement_tv, normalisation
+from bloom4d.models.guidance.objective import Pictures
 from bloom4d.models.guidance.schedules import constant
 from bloom4d.models.optimize.loop import Distiller
 from bloom4d.models.optimize.scene import Scene
@@ -127,6 +130,24 @@ def test_the_loop_adds_the_penalty_of_each_cameras_own_video():
         assert torch.allclose(two - base, 2 * (one - base), rtol=1e-3, atol=1e-4 * float((one - base).abs().max()))
         factor = 80 * 144 * 24 / (4 * 16 * 16)
         assert float((one - base).norm() / (raw - base).norm()) == pytest.approx(factor, rel=1e-2)
+
+
+def test_neighbours_in_time_are_neighbours_however_a_scene_begins():
+    """Scenes that begin with a given picture of a later time; everything moves along x as far as time has gone."""
+    sampler = CameraSampler(views=1, frames=4, first=Viewpoint(time=0.5))
+    video = term("video", 1, 4, motion=True, displacement_tv=constant(1.0))
+    work = job(deformable(), 1.0)
+    cameras = sampler.sample(torch.Generator().manual_seed(0), 3)
+    times = cameras.times.view(3, 4)
+    assert (times[:, 0] == 0.5).all() and not torch.equal(times, times.sort(1).values)
+    moved = torch.zeros(12, 16, 16, 3)
+    moved[..., 0] = cameras.times.view(12, 1, 1)
+    seen = pictures(deformable(), tiny_renderer())
+    shown = Pictures(replace(seen, displacement=moved), cameras, torch.ones(3))
+    expected = float(times.sort(1).values.diff(dim=1).square().sum() / 3 * 16 * 16)
+    video = replace(video, cameras=sampler, displacement_tv_normalised=False)
+    assert float(work._jitter(video, shown)) == pytest.approx(expected, rel=1e-5)
+    assert float(displacement_tv(moved.unflatten(0, (3, 4)))) > 1.2 * expected  # in the order of the scene
 
 
 def test_a_heavy_penalty_calms_the_motion():

@@ -247,10 +247,10 @@ def test_an_empty_scene_ends_the_run_with_advice(monkeypatch):
 
 
 def test_motion_is_the_change_between_times_of_one_camera():
-    pictures = torch.zeros(8, 2, 2, 3)  # two scenes, two times, two views
-    pictures[2] = 0.5  # scene 0, time 1, view 0
-    assert loop.motion(pictures, frames=2, views=2) == pytest.approx(0.125)
-    assert math.isnan(loop.motion(pictures, frames=1, views=4))
+    videos = torch.zeros(2, 2, 2, 2, 2, 3)  # two scenes, two views, two times
+    videos[0, 0, 1] = 0.5
+    assert loop.motion(videos) == pytest.approx(0.125)
+    assert math.isnan(loop.motion(videos[:, :, :1]))
 
 
 def test_priors_without_alpha_see_a_backdrop_and_train_the_background():
