@@ -91,6 +91,9 @@ def graph(recipe: Recipe, phenomenon: str, options: argparse.Namespace) -> dict:
     if phenomenon in recipe.subjects:
         for name, value in zip(("phenomenon", "species", "colour"), (phenomenon, *recipe.subjects[phenomenon])):
             workflow.change(content, f"Subject.{name}={value}")
+    for entry in content.values():
+        if "resume" in entry["inputs"]:
+            entry["inputs"]["resume"] = "new"  # what is measured is this code, not a checkpoint of an earlier one
     for assignment in options.set:
         workflow.change(content, assignment)
     return content
