@@ -106,7 +106,7 @@ DEMO_VALUES = {
     "Optimize stage 1": {"steps": 100},
     "Video of one camera": {"views": 2, "frames": 4, "spacing": "independent", "elevation_min": 0.0, "elevation_max": 30.0},
     "Video, motion": {**LEVELS, "weighting": "recon", "coarse_factor": 0.5, "coarse_until": 0.5},
-    "Smooth motion": {"weight": 2.0},
+    "Smooth motion": {"weight": 0.3},
     "Field": MOVING["Field"],
     "Moving field": {**MOVING["Moving field"], "time": MOMENT},
     "Stage 2": {"dynamic_levels": 0.34, "levels_until": 0.4, "rate_static": 0.0, "rate_dynamic": 0.08, "rate_decoder": 0.015},
