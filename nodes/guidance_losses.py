@@ -15,7 +15,8 @@ from ..models.guidance.video_refinement import VideoRefinement
 from ..models.optimize.identity import fingerprint
 from ..models.optimize.stages import ROLES, STILL_ROLES, Resolution, Term
 from .cameras import number
-from .guidance import CATEGORY, Guidance, PriorSource, by_direction, direction_inputs, model_inputs, prior_inputs, prior_source, render_inputs, side_input, weight_inputs, weight_of
+from .guidance import CATEGORY, Guidance, PriorSource, prior_source
+from .guidance_inputs import by_direction, direction_inputs, model_inputs, prior_inputs, render_inputs, side_input, weight_inputs, weight_of
 from .host.loras import lora_notes
 from .sockets import GUIDANCE_4D
 

@@ -9,7 +9,8 @@ from comfy_api.latest import io
 from ..models.guidance.variational import Variational
 from ..models.networks.low_rank import lora_tensors
 from .cameras import number
-from .guidance import CATEGORY, Guidance, PriorSource, batch_inputs, build, direction_inputs, fine_inputs, level_inputs, model_inputs, option_inputs, prior_inputs, render_inputs, side_input, weight_inputs
+from .guidance import CATEGORY, Guidance, PriorSource, build
+from .guidance_inputs import batch_inputs, direction_inputs, fine_inputs, level_inputs, model_inputs, option_inputs, prior_inputs, render_inputs, side_input, weight_inputs
 from .host.bypass import attention_layers, embedding_width
 from .host.identity import identify
 from .host.loras import lora_notes
