@@ -23,12 +23,11 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def empty_page(bare_server, tmp_path_factory):
+def empty_page(page, bare_server, tmp_path_factory):
     """The page of a host without any model."""
-    browser.require_browser()
-    with browser.open_page(bare_server.url, tmp_path_factory.mktemp("profile")) as page:
-        workflow_page.settle(page)
-        yield page
+    with browser.fresh_page(page, bare_server.url, tmp_path_factory.mktemp("empty") / "profile") as other:
+        workflow_page.settle(other)
+        yield other
 
 
 def by_test_id(page, name: str):
