@@ -1,4 +1,7 @@
-"""One browser page for the whole suite."""
+"""One browser page for the whole suite, and where its screenshots go."""
+
+import os
+from pathlib import Path
 
 import pytest
 
@@ -12,3 +15,11 @@ def page(request, tmp_path_factory):
     server = request.getfixturevalue("server")
     with browser.open_page(server.url, tmp_path_factory.mktemp("profile")) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Folder of the screenshots: BLOOM4D_SCREENSHOTS, else a temporary one."""
+    folder = Path(os.environ.get("BLOOM4D_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

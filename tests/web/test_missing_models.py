@@ -1,8 +1,5 @@
 """A graph on real models, opened in a ComfyUI that has none of its files: the browser's own list of missing models has them all."""
 
-import os
-from pathlib import Path
-
 import browser
 import pytest
 import workflow_page
@@ -12,14 +9,6 @@ from graphs.shipped import GRAPHS
 OVERLAY, MISSING, ROWS = "error-overlay-see-errors", "error-group-missing-model", "missing-model-download"
 OFFERED = ("https://huggingface.co/", "https://civitai.com/", "http://localhost:")
 """Where the frontend offers downloads from; of other files it knows nothing until the graph is queued."""
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Folder of the screenshots: BLOOM4D_SCREENSHOTS, else a temporary one."""
-    folder = Path(os.environ.get("BLOOM4D_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """What Save 4D writes, in the host's own Preview 3D & Animation: it plays, and the files dropped on the canvas open their graph."""
 
 import io
-import os
-from pathlib import Path
 
 import browser
 import numpy
@@ -19,14 +17,6 @@ PLACE = """() => { const places = { Object: [0, 0], Save: [360, 0], Preview: [82
     window.app.canvas.ds.scale = 0.92; window.app.canvas.ds.offset = [-330, 130]; window.app.canvas.setDirty(true, true); }"""
 QUIET = """() => new Promise(resolve => { let timer = setTimeout(resolve, 1000); setTimeout(resolve, 30000);
     new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(resolve, 1000); }).observe(document.body, { childList: true, subtree: true }); })"""
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Folder of the screenshots: BLOOM4D_SCREENSHOTS, else a temporary one."""
-    folder = Path(os.environ.get("BLOOM4D_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def prompt(mode: str) -> dict:

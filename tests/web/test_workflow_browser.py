@@ -1,8 +1,6 @@
 """The shipped workflows in the real frontend: nothing is missing, the same prompt is queued, Run and Cancel work."""
 
 import io
-import os
-from pathlib import Path
 
 import browser
 import demo_workflows as demo
@@ -12,14 +10,6 @@ import workflow_page
 from PIL import Image
 
 LONG = 240  # seconds; shared machines are slow
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Folder of the screenshots: BLOOM4D_SCREENSHOTS, else a temporary one."""
-    folder = Path(os.environ.get("BLOOM4D_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
